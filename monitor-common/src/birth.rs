@@ -1,0 +1,61 @@
+//! Births: what the probes remember of an acquisition until its release.
+
+/// Which resource a [`Birth`] belongs to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BirthKey {
+    /// Thread-group id of the owner, in the initial pid namespace.
+    pub tgid: u32,
+    /// The descriptor; or `THREAD_KEY | tid` for a thread.
+    pub fd: u32,
+}
+
+/// Set in [`BirthKey::fd`] for a thread; no descriptor is that large
+/// (`NR_OPEN` is at most 2^30, `fs/file.c: sysctl_nr_open_max`).
+pub const THREAD_KEY: u32 = 1 << 31;
+
+/// One acquisition as its probe saw it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Birth {
+    /// `CLOCK_BOOTTIME` nanoseconds.
+    pub at_ns: u64,
+    /// User stack id in `STACKS`, or [`NO_STACK`].
+    pub stack: i32,
+    /// Thread that made the system call.
+    pub tid: u32,
+    /// System-call number that acquired it.
+    pub syscall: u16,
+    /// Unit slot of the owner, index into `FLOWS`.
+    pub slot: u16,
+    /// [`crate::KernelKind`] as a number.
+    pub kind: u16,
+    /// Zero.
+    pub pad: u16,
+}
+
+/// [`Birth::stack`] when no stack was taken. `bpf_get_stackid` returns
+/// negative errno values on failure, so any negative number means the same.
+pub const NO_STACK: i32 = -1;
+
+/// What the agent tells the probes about a process.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessEntry {
+    /// Unit slot, index into `FLOWS`.
+    pub slot: u16,
+    /// See [`process_flags`].
+    pub flags: u16,
+}
+
+/// Bits of [`ProcessEntry::flags`].
+pub mod process_flags {
+    /// Keep births and lifetimes of this process.
+    pub const WATCH: u16 = 1;
+    /// Take a user stack with every birth of this process.
+    pub const STACKS: u16 = 2;
+}
+
+const _: () = assert!(size_of::<BirthKey>() == 8);
+const _: () = assert!(size_of::<Birth>() == 24);
+const _: () = assert!(size_of::<ProcessEntry>() == 4);

@@ -1,0 +1,44 @@
+//! Records that cross the border between the kernel and the agent.
+//!
+//! Layout only, no logic: every struct is `repr(C)` with its padding spelled
+//! out, so that a BPF program never copies uninitialised stack and the agent
+//! never reads it. A size assert stands under each one.
+#![no_std]
+
+mod birth;
+mod census;
+mod kind;
+mod offsets;
+mod role;
+mod stats;
+mod task;
+
+pub use birth::{Birth, BirthKey, NO_STACK, ProcessEntry, THREAD_KEY, process_flags};
+pub use census::{CENSUS_PATH_MAX, CensusHeader, SOCKET_NONE};
+pub use kind::KernelKind;
+pub use offsets::Offsets;
+pub use role::{MAX_SYSCALLS, Role};
+pub use stats::{Flow, LIFETIME_BUCKETS, Loss, MAX_SLOTS, SLOT_OTHER};
+pub use task::{COMM_LEN, TaskRecord, task_what};
+
+/// Lets aya move plain records through maps; only the agent needs it.
+#[cfg(feature = "user")]
+mod pod {
+    macro_rules! pod {
+        ($($t:ty),*) => { $(
+            // SAFETY: `repr(C)`, `Copy`, no padding (asserted where defined),
+            // every bit pattern is a value.
+            unsafe impl aya::Pod for $t {}
+        )* };
+    }
+    pod!(
+        crate::Birth,
+        crate::BirthKey,
+        crate::ProcessEntry,
+        crate::CensusHeader,
+        crate::Flow,
+        crate::Offsets,
+        crate::Role,
+        crate::TaskRecord
+    );
+}

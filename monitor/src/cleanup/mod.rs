@@ -1,0 +1,3 @@
+//! Stage 5: acts on verdicts, verifies that it worked, keeps an audit.
+
+pub mod record;

@@ -1,0 +1,3 @@
+//! The configuration: TOML file, checked and explained.
+
+pub mod model;

@@ -1,0 +1,3 @@
+//! Stage 6: read-only views of what the pipeline knows.
+
+pub mod snapshot;

@@ -1,0 +1,1 @@
+//! Stage 3: one balance sheet of what is open, since when and whose.

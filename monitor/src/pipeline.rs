@@ -1,0 +1,1 @@
+//! The one loop: moves data from stage to stage.

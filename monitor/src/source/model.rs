@@ -1,0 +1,403 @@
+//! What one look at the kernel says: the input of every later stage.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use leakwatch_common::LIFETIME_BUCKETS;
+use serde::{Deserialize, Serialize};
+
+use crate::text;
+use crate::time::{Boottime, ClockPair};
+
+/// `/proc/sys/kernel/random/boot_id` as a number: one life of the machine.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct BootId(pub u128);
+
+/// A process, beyond the reuse of its pid and the reboot of its machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// The life of the machine.
+    pub boot: BootId,
+    /// Process id (thread-group id) in the agent's pid namespace.
+    pub pid: u32,
+    /// Field 22 of `/proc/PID/stat`: start time in clock ticks (1/100 s) since boot.
+    pub start_ticks: u64,
+}
+
+impl ProcessId {
+    /// When it started, to 10 ms.
+    pub fn started(&self) -> Boottime {
+        Boottime(self.start_ticks * 10_000_000)
+    }
+}
+
+/// A byte string from the kernel (path, name, command line): any bytes but NUL.
+///
+/// `Display` escapes what could harm a terminal; `as_bytes` gives the truth.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct KernelStr(pub Arc<[u8]>);
+
+impl KernelStr {
+    /// The bytes as the kernel gave them.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<&[u8]> for KernelStr {
+    fn from(b: &[u8]) -> Self {
+        Self(b.into())
+    }
+}
+
+impl From<&str> for KernelStr {
+    fn from(s: &str) -> Self {
+        Self(s.as_bytes().into())
+    }
+}
+
+impl fmt::Display for KernelStr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&text::printable(&self.0))
+    }
+}
+
+impl fmt::Debug for KernelStr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", text::printable(&self.0))
+    }
+}
+
+/// What a descriptor refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the names are the kernel's")]
+pub enum FdKind {
+    /// A regular file whose path is that of a log. `source` never says this;
+    /// the ledger does, since the patterns belong to the unit.
+    Log,
+    Regular,
+    Directory,
+    Socket,
+    Pipe,
+    Epoll,
+    Eventfd,
+    Timerfd,
+    Signalfd,
+    Inotify,
+    Memfd,
+    Pidfd,
+    Device,
+    IoUring,
+    Bpf,
+    Perf,
+    Other,
+}
+
+impl FdKind {
+    /// Every kind, in the order they are shown.
+    pub const ALL: [Self; 17] = [
+        Self::Log,
+        Self::Regular,
+        Self::Directory,
+        Self::Socket,
+        Self::Pipe,
+        Self::Epoll,
+        Self::Eventfd,
+        Self::Timerfd,
+        Self::Signalfd,
+        Self::Inotify,
+        Self::Memfd,
+        Self::Pidfd,
+        Self::Device,
+        Self::IoUring,
+        Self::Bpf,
+        Self::Perf,
+        Self::Other,
+    ];
+
+    /// The name in labels and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Regular => "regular",
+            Self::Directory => "directory",
+            Self::Socket => "socket",
+            Self::Pipe => "pipe",
+            Self::Epoll => "epoll",
+            Self::Eventfd => "eventfd",
+            Self::Timerfd => "timerfd",
+            Self::Signalfd => "signalfd",
+            Self::Inotify => "inotify",
+            Self::Memfd => "memfd",
+            Self::Pidfd => "pidfd",
+            Self::Device => "device",
+            Self::IoUring => "io_uring",
+            Self::Bpf => "bpf",
+            Self::Perf => "perf",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl fmt::Display for FdKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A socket's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SocketState {
+    /// `AF_*`: 1 unix, 2 inet, 10 inet6, 16 netlink.
+    pub family: u16,
+    /// `SOCK_*`: 1 stream, 2 datagram.
+    pub sock_type: u16,
+    /// `include/net/tcp_states.h`: 1 established, 7 close, 8 close-wait, 10 listen.
+    pub state: u8,
+}
+
+/// The opening of a descriptor as a probe saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FdBirth {
+    /// When.
+    pub at: Boottime,
+    /// Thread that made the system call.
+    pub tid: u32,
+    /// System-call number.
+    pub syscall: u16,
+    /// User stack, an index into [`Observation::stacks`] where one was taken.
+    pub stack: Option<u32>,
+}
+
+/// One open descriptor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FdSample {
+    /// The number.
+    pub fd: u32,
+    /// Identity of the open file description: descriptors made by dup, fork or
+    /// SCM_RIGHTS share it. From the BPF census the address of `struct file`;
+    /// from /proc a hash of what can be seen, so sharing is then guessed.
+    pub file: u64,
+    /// Kind; never [`FdKind::Log`] here.
+    pub kind: FdKind,
+    /// Device number, kernel encoding (major << 20 | minor).
+    pub device: u32,
+    /// Inode number.
+    pub inode: u64,
+    /// `O_*` flags of open(2).
+    pub flags: u32,
+    /// Links left to the inode; 0 means deleted.
+    pub nlink: u32,
+    /// File position, bytes.
+    pub position: u64,
+    /// File size, bytes.
+    pub size: u64,
+    /// Bytes it takes on disk.
+    pub disk_bytes: u64,
+    /// Path without the kernel's ` (deleted)`; or `socket:[N]`, `anon_inode:[X]`.
+    pub path: KernelStr,
+    /// Where it is a socket and that could be read.
+    pub socket: Option<SocketState>,
+    /// Where a probe saw the opening.
+    pub birth: Option<FdBirth>,
+}
+
+impl FdSample {
+    /// Open for writing (`O_WRONLY` or `O_RDWR`) and not `O_PATH`.
+    pub fn writable(&self) -> bool {
+        const O_PATH: u32 = 0o10_000_000;
+        self.flags & 0b11 != 0 && self.flags & O_PATH == 0
+    }
+}
+
+/// How much was seen of a process's descriptors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FdTable {
+    /// Every open descriptor, by number.
+    Full(Vec<FdSample>),
+    /// Only how many there are (`stat` of `/proc/PID/fd`, Linux 6.2 and later).
+    Count(u32),
+    /// Nothing: permission denied. Never to be shown as 0.
+    Denied,
+}
+
+impl FdTable {
+    /// Number of open descriptors, where known.
+    pub fn len(&self) -> Option<u32> {
+        match self {
+            Self::Full(v) => Some(v.len() as u32),
+            Self::Count(n) => Some(*n),
+            Self::Denied => None,
+        }
+    }
+
+    /// True where nothing is open, as far as is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == Some(0)
+    }
+}
+
+/// A process as one census saw it. Kernel threads are left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessSample {
+    /// Identity.
+    pub id: ProcessId,
+    /// Parent's pid; 0 for none.
+    pub ppid: u32,
+    /// Name (`comm`), at most 15 bytes, anything the process likes.
+    pub comm: KernelStr,
+    /// Executable, where it may be read; ` (deleted)` stripped.
+    pub exe: Option<KernelStr>,
+    /// Arguments joined by one space, at most 4096 bytes; empty for a zombie.
+    pub cmdline: KernelStr,
+    /// Real user id.
+    pub uid: Option<u32>,
+    /// Path in the cgroup hierarchy that names the unit (v2 where it says
+    /// something, else systemd's named v1 hierarchy, else the deepest v1 one).
+    pub cgroup: KernelStr,
+    /// Exited and not reaped.
+    pub zombie: bool,
+    /// Threads; 0 for a zombie.
+    pub threads: u32,
+    /// Soft `RLIMIT_NOFILE`; `None` where unlimited or unreadable.
+    pub max_fds: Option<u64>,
+    /// Descriptors.
+    pub fds: FdTable,
+}
+
+/// Process events between two censuses; from the task probes, best effort.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaskEvent {
+    /// A new process.
+    Fork {
+        /// When.
+        at: Boottime,
+        /// Who forked.
+        parent: ProcessId,
+        /// The new process.
+        child: ProcessId,
+        /// Its name.
+        comm: KernelStr,
+    },
+    /// A process runs another program.
+    Exec {
+        /// When.
+        at: Boottime,
+        /// Which process.
+        id: ProcessId,
+        /// Its new name.
+        comm: KernelStr,
+    },
+    /// A process has ended.
+    Exit {
+        /// When.
+        at: Boottime,
+        /// Which process.
+        id: ProcessId,
+        /// Wait status as waitpid(2) would give it.
+        status: i32,
+    },
+}
+
+/// Counts and lifetimes that the probes keep in the kernel, cumulative since
+/// the agent started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flow {
+    /// Acquired.
+    pub opened: u64,
+    /// Released.
+    pub closed: u64,
+    /// Lifetimes of what was released and whose birth was known.
+    pub lifetimes: Lifetimes,
+}
+
+/// A log2 histogram of lifetimes; bucket `i` is below `2^i` microseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lifetimes {
+    /// Sum, nanoseconds.
+    pub sum_ns: u64,
+    /// Counts per bucket, not cumulative; [`LIFETIME_BUCKETS`] of them.
+    pub buckets: Vec<u64>,
+}
+
+impl Default for Lifetimes {
+    fn default() -> Self {
+        Self { sum_ns: 0, buckets: vec![0; LIFETIME_BUCKETS] }
+    }
+}
+
+/// What the probes counted for one unit. Absent while they are not attached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitFlows {
+    /// Per kind of descriptor. The probes know a kind from its system call, so
+    /// whatever was opened by path is [`FdKind::Regular`].
+    pub fds: BTreeMap<FdKind, Flow>,
+    /// Threads.
+    pub threads: Option<Flow>,
+    /// Processes.
+    pub processes: Option<Flow>,
+}
+
+/// How a resource is watched, for `doctor` and `leakwatch_source_state`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceState {
+    /// `census`, `fd_probes`, `task_probes`, `stacks`, `process_table`, `cgroups`.
+    pub source: String,
+    /// `iter/task_file`, `proc`, `tp_btf`, `none`…
+    pub mechanism: String,
+    /// It works now.
+    pub active: bool,
+    /// Why not, or what is limited: the errno and the missing capability by
+    /// name, and what to grant. Empty where all is well.
+    pub reason: String,
+}
+
+/// Figures of the source itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceFigures {
+    /// Seconds the last census took.
+    pub census_seconds: f64,
+    /// Descriptors it counted.
+    pub census_fds: u64,
+    /// Losses since start by source (`births`, `stacks`, `tasks`…).
+    pub lost: BTreeMap<String, u64>,
+    /// Kernel run time per program: (seconds, runs), where statistics are on.
+    pub programs: BTreeMap<String, (f64, u64)>,
+}
+
+/// One look at the kernel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// When the look began: what was born after it may be missing from it.
+    pub began: Boottime,
+    /// When it ended, on both clocks.
+    pub at: ClockPair,
+    /// Every process that could be seen, sorted by pid.
+    pub processes: Vec<ProcessSample>,
+    /// Counts of the probes by unit name; `None` while they are detached.
+    pub flows: Option<BTreeMap<Arc<str>, UnitFlows>>,
+    /// User stacks (raw return addresses, innermost first) by id, those that
+    /// some `FdBirth` of this observation refers to.
+    pub stacks: BTreeMap<u32, Vec<u64>>,
+    /// `pids.max` by cgroup path, where there is one.
+    pub pids_max: BTreeMap<KernelStr, u64>,
+    /// What works and what does not.
+    pub sources: Vec<SourceState>,
+    /// Figures of the source itself.
+    pub figures: SourceFigures,
+}
+
+/// The one thing that goes back: what deserves probes and stacks now, drawn
+/// by the loop from the verdicts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// The unit of each living process, so that the probes count for it.
+    pub units: Vec<(ProcessId, Arc<str>)>,
+    /// Names of units with an open suspicion.
+    pub suspects: std::collections::BTreeSet<Arc<str>>,
+}

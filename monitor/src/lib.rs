@@ -17,6 +17,7 @@ pub mod cli;
 pub mod config;
 pub mod detection;
 pub mod export;
+pub mod glob;
 pub mod ledger;
 pub mod pipeline;
 pub mod source;

@@ -3,51 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// What to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ActionKind {
-    /// Say so in the log.
-    Notify,
-    /// Send a signal that makes the service reopen its logs.
-    Signal,
-    /// End processes that outlived their service.
-    KillOrphans,
-}
-
-impl ActionKind {
-    /// The name in config, labels and JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Notify => "notify",
-            Self::Signal => "signal",
-            Self::KillOrphans => "kill-orphans",
-        }
-    }
-}
-
-/// Whether a rule acts.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    /// Say what would be done.
-    #[default]
-    DryRun,
-    /// Do it.
-    Enforce,
-}
-
-impl Mode {
-    /// The name in config, labels and JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::DryRun => "dry-run",
-            Self::Enforce => "enforce",
-        }
-    }
-}
+use crate::config::model::{ActionKind, Mode};
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cleanup::record::{ActionKind, Mode};
-
 /// Everything.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
@@ -131,6 +129,52 @@ pub struct Ignore {
     pub path: Option<String>,
     /// Rule name.
     pub rule: Option<String>,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActionKind {
+    /// Say so in the log.
+    Notify,
+    /// Send a signal that makes the service reopen its logs.
+    Signal,
+    /// End processes that outlived their service.
+    KillOrphans,
+}
+
+impl ActionKind {
+    /// The name in config, labels and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Notify => "notify",
+            Self::Signal => "signal",
+            Self::KillOrphans => "kill-orphans",
+        }
+    }
+}
+
+/// Whether a rule acts.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Say what would be done.
+    #[default]
+    DryRun,
+    /// Do it.
+    Enforce,
+}
+
+impl Mode {
+    /// The name in config, labels and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DryRun => "dry-run",
+            Self::Enforce => "enforce",
+        }
+    }
 }
 
 /// `[[cleanup]]`: what to do about a confirmed verdict.

@@ -6,7 +6,7 @@
 /// rustc emits no CO-RE relocations, so nothing is compiled in: the object is
 /// the same on every kernel.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each field is named STRUCT_MEMBER after the kernel's own")]
 pub struct Offsets {
     pub task_tgid: u32,
@@ -18,6 +18,9 @@ pub struct Offsets {
     pub task_exit_code: u32,
     pub task_signal: u32,
     pub signal_live: u32,
+    pub task_files: u32,
+    pub files_fdt: u32,
+    pub fdtable_max_fds: u32,
     pub file_f_pos: u32,
     pub file_f_flags: u32,
     pub file_f_inode: u32,
@@ -34,14 +37,50 @@ pub struct Offsets {
     pub sock_family: u32,
     pub sock_state: u32,
     pub sock_type: u32,
-    /// Bytes of `f_pos`, always 8; kept so that a change is refused, not misread.
-    pub sock_type_size: u32,
     /// Offsets of the six system-call arguments in `struct pt_regs`.
     pub regs_args: [u32; 6],
     /// Offset of the system-call number in `struct pt_regs`.
     pub regs_syscall: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Offset of the code segment in `struct pt_regs` on x86, whose 32-bit
+    /// programs use other system-call numbers; `u32::MAX` elsewhere.
+    pub regs_cs: u32,
 }
 
-const _: () = assert!(size_of::<Offsets>() == 34 * 4);
+impl Offsets {
+    /// What the programs are compiled with; the agent replaces it.
+    pub const ZERO: Self = Self {
+        task_tgid: 0,
+        task_pid: 0,
+        task_start_boottime: 0,
+        task_group_leader: 0,
+        task_real_parent: 0,
+        task_comm: 0,
+        task_exit_code: 0,
+        task_signal: 0,
+        signal_live: 0,
+        task_files: 0,
+        files_fdt: 0,
+        fdtable_max_fds: 0,
+        file_f_pos: 0,
+        file_f_flags: 0,
+        file_f_inode: 0,
+        file_f_path: 0,
+        file_private_data: 0,
+        inode_i_ino: 0,
+        inode_i_mode: 0,
+        inode_i_nlink: 0,
+        inode_i_size: 0,
+        inode_i_blocks: 0,
+        inode_i_sb: 0,
+        super_s_dev: 0,
+        socket_sk: 0,
+        sock_family: 0,
+        sock_state: 0,
+        sock_type: 0,
+        regs_args: [0; 6],
+        regs_syscall: 0,
+        regs_cs: 0,
+    };
+}
+
+const _: () = assert!(size_of::<Offsets>() == 36 * 4);

@@ -1,7 +1,29 @@
+//! The BPF programs of leakwatch.
+//!
+//! Three probes and a census, in `probe/`. They count and remember; they judge
+//! nothing. What they share with the agent is in `leakwatch-common`, what they
+//! share with each other in [`maps`], and how they read the kernel in [`kernel`].
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
+
+mod kernel;
+mod maps;
+mod probe {
+    mod census;
+    mod fd;
+    mod passed;
+    mod task;
+}
+
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
+
+/// Some helpers are for GPL-compatible programs only (`kernel/bpf/verifier.c:
+/// gpl_only`); the programs are offered under either licence.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

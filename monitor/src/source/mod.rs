@@ -1,3 +1,318 @@
 //! Stage 1: the only code that reads the kernel.
+//!
+//! [`Source`] takes the best way the host allows and says which: the census by
+//! BPF iterator, else by `/proc`; fd probes at the system-call boundary, else
+//! none; task probes, else the comparison of two censuses.
 
+pub mod bpf;
+mod btf;
+mod census;
+mod cgroupfs;
+pub mod doctor;
+pub mod events;
+mod fdkind;
+mod flows;
+mod ladder;
 pub mod model;
+mod offsets;
+pub mod privilege;
+pub mod processes;
+mod procfd;
+mod roles;
+mod spell;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aya::maps::{MapData, RingBuf};
+use leakwatch_common::Loss;
+
+use self::bpf::Bpf;
+use self::ladder::Ladder;
+use self::model::{
+    BootId, Demand, FdTable, KernelStr, Observation, ProcessId, ProcessSample, SourceFigures,
+    TaskEvent,
+};
+use crate::config::model::{Config, ProbeMode, StackMode};
+use crate::time::{Boottime, ClockPair};
+
+/// Between two sweeps of births that nobody released.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// `pids.max` is read every so many looks.
+const LIMITS_EVERY: u64 = 12;
+
+/// The source cannot work at all.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// No usable /proc.
+    #[error("cannot read the process table in {path}: {source}; is /proc mounted?")]
+    Proc {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Reads the kernel.
+pub struct Source {
+    proc: PathBuf,
+    processes: processes::Processes,
+    reader: census::Reader,
+    cgroups: cgroupfs::CgroupFs,
+    pids_max: BTreeMap<KernelStr, u64>,
+    bpf: Option<Bpf>,
+    ladder: Ladder,
+    flows: flows::Flows,
+    spells: spell::Spells,
+    probes: ProbeMode,
+    stacks: StackMode,
+    exits: HashMap<u32, Boottime>,
+    changed: HashSet<ProcessId>,
+    swept: Instant,
+    looks: u64,
+    unplaced: u64,
+}
+
+impl Source {
+    /// Takes the best way the host allows.
+    ///
+    /// # Errors
+    /// Only without a usable `/proc`; all else is a step down the ladder.
+    pub fn open(config: &Config, choose: processes::ChooseCgroup) -> Result<Self, SourceError> {
+        let proc = PathBuf::from("/proc");
+        let processes = processes::Processes::new(&proc, choose)
+            .map_err(|source| SourceError::Proc { path: proc.clone(), source })?;
+        let (bpf, ladder) = Ladder::climb(&config.watch);
+        let mut source = Self {
+            proc,
+            processes,
+            reader: census::Reader::default(),
+            cgroups: cgroupfs::CgroupFs::find(),
+            pids_max: BTreeMap::new(),
+            bpf,
+            ladder,
+            flows: flows::Flows::new(),
+            spells: spell::Spells::new(spell_length(config)),
+            probes: config.watch.probes,
+            stacks: config.watch.stacks,
+            exits: HashMap::new(),
+            changed: HashSet::new(),
+            swept: Instant::now(),
+            looks: 0,
+            unplaced: 0,
+        };
+        if source.probes == ProbeMode::Always {
+            source.attach_fds();
+        }
+        Ok(source)
+    }
+
+    /// This life of the machine.
+    pub fn boot(&self) -> BootId {
+        self.processes.boot()
+    }
+
+    /// The queue of task events, once, where the task probes are attached.
+    pub fn task_ring(&mut self) -> Option<RingBuf<MapData>> {
+        if !self.ladder.tasks.active {
+            return None;
+        }
+        self.bpf.as_mut()?.task_ring().ok()
+    }
+
+    /// The log of the BPF programs, where they are loaded.
+    pub fn bpf_log(&mut self) -> Option<aya_log::EbpfLogger<&'static dyn log::Log>> {
+        self.bpf.as_mut()?.logger()
+    }
+
+    /// Another config. `probes` and `stacks` change at once, except that births
+    /// of processes yet unknown follow the mode the programs were loaded with.
+    pub fn reconfigure(&mut self, config: &Config) {
+        self.probes = config.watch.probes;
+        self.stacks = config.watch.stacks;
+        self.spells.set_length(spell_length(config));
+    }
+
+    /// Takes note of events: who runs another program, who has ended.
+    pub fn note(&mut self, events: &[TaskEvent]) {
+        for event in events {
+            match event {
+                TaskEvent::Exec { id, .. } => {
+                    self.changed.insert(*id);
+                }
+                TaskEvent::Exit { at, id, .. } => {
+                    self.exits.insert(id.pid, *at);
+                }
+                TaskEvent::Fork { .. } => {}
+            }
+        }
+    }
+
+    /// Turns the loop's demand into attached probes.
+    pub fn demand(&mut self, demand: &Demand, now: Boottime) {
+        let spelled = self.spells.watch(&demand.suspects, now);
+        let attach = match self.probes {
+            ProbeMode::Always => true,
+            ProbeMode::Off => false,
+            // `fentry` would make it nearly free; with system-call tracepoints
+            // alone, `auto` is `on-suspicion`.
+            ProbeMode::Auto | ProbeMode::OnSuspicion => !spelled.is_empty(),
+        };
+        if attach {
+            self.attach_fds();
+        } else {
+            self.detach_fds();
+        }
+        let Some(bpf) = &mut self.bpf else { return };
+        let (probes, stacks) = (self.probes, self.stacks);
+        let suspected: &BTreeSet<Arc<str>> = &spelled;
+        let wanted = |unit: &str| {
+            let suspect = suspected.contains(unit);
+            let stacks = match stacks {
+                StackMode::Always => true,
+                StackMode::OnSuspicion => suspect,
+                StackMode::Off => false,
+            };
+            flows::flags(probes == ProbeMode::Always || suspect, stacks)
+        };
+        self.unplaced += self.flows.tell(bpf, demand, &wanted);
+    }
+
+    fn attach_fds(&mut self) {
+        let Some(bpf) = self.bpf.as_mut().filter(|b| !b.fds_attached()) else { return };
+        if self.ladder.fds_loaded {
+            self.ladder.fds_attached(bpf.attach_fds());
+        }
+    }
+
+    fn detach_fds(&mut self) {
+        if let Some(bpf) = self.bpf.as_mut().filter(|b| b.fds_attached()) {
+            bpf.detach_fds();
+            self.ladder.fds_detached();
+        }
+    }
+
+    /// Looks at everything once. Takes milliseconds to seconds; run it where it
+    /// may block.
+    ///
+    /// # Errors
+    /// `/proc` cannot be listed.
+    pub fn look(&mut self) -> Result<Observation, SourceError> {
+        let (began, clock) = (Boottime::now(), Instant::now());
+        let changed = std::mem::take(&mut self.changed);
+        let mut processes = self
+            .processes
+            .read(&changed)
+            .map_err(|source| SourceError::Proc { path: self.proc.clone(), source })?;
+        self.census(&mut processes);
+        if self.looks.is_multiple_of(LIMITS_EVERY) {
+            self.pids_max = self.cgroups.pids_max(processes.iter().map(|p| &p.cgroup).collect());
+        }
+        self.looks += 1;
+        let figures = SourceFigures {
+            census_seconds: clock.elapsed().as_secs_f64(),
+            census_fds: processes.iter().filter_map(|p| p.fds.len()).map(u64::from).sum(),
+            ..SourceFigures::default()
+        };
+        let mut seen = Observation {
+            began,
+            at: ClockPair::now(),
+            processes,
+            fd_probes: self.bpf.as_ref().is_some_and(Bpf::fds_attached),
+            task_probes: self.ladder.tasks.active,
+            flows: None,
+            stacks: BTreeMap::new(),
+            pids_max: self.pids_max.clone(),
+            sources: Vec::new(),
+            figures,
+        };
+        self.annotate(&mut seen);
+        seen.sources = self.ladder.states(&seen, self.cgroups.found());
+        Ok(seen)
+    }
+
+    /// Fills in the descriptors: by iterator, else by `/proc`.
+    fn census(&mut self, processes: &mut [ProcessSample]) {
+        if let Some(bpf) = self.bpf.as_mut().filter(|_| self.ladder.census.active) {
+            let read = bpf.census_pass().and_then(|pass| Ok(self.reader.read(pass)?));
+            match read {
+                Ok(mut tables) => {
+                    for p in processes.iter_mut().filter(|p| !p.zombie) {
+                        let fds = match tables.remove(&p.id.pid) {
+                            // Another process by now has this pid.
+                            Some((start, _)) if start / 10_000_000 != p.id.start_ticks => continue,
+                            Some((_, fds)) => fds,
+                            None => Vec::new(),
+                        };
+                        p.fds = FdTable::Full(fds);
+                    }
+                    return;
+                }
+                Err(e) => self.ladder.census_failed(&*e),
+            }
+        }
+        for p in processes.iter_mut().filter(|p| !p.zombie) {
+            // Gone meanwhile: nothing is known of it, and the next look has it no more.
+            p.fds = procfd::table(&self.proc, p.id.pid).unwrap_or(FdTable::Denied);
+        }
+    }
+
+    /// Adds what the probes know.
+    fn annotate(&mut self, seen: &mut Observation) {
+        let Some(bpf) = &mut self.bpf else { return };
+        if bpf.fds_attached() && self.swept.elapsed() >= SWEEP_EVERY {
+            self.flows.sweep(bpf, seen, &self.exits);
+            self.exits.clear();
+            self.swept = Instant::now();
+        }
+        if !bpf.fds_attached() {
+            self.exits.clear();
+        }
+        if seen.fd_probes || seen.task_probes {
+            seen.flows = Some(self.flows.read(bpf, seen.task_probes));
+        }
+        let births = seen.processes.iter().filter_map(|p| match &p.fds {
+            FdTable::Full(fds) => Some(fds.iter().filter_map(|f| f.birth?.stack)),
+            _ => None,
+        });
+        for id in births.flatten().collect::<BTreeSet<u32>>() {
+            if let Ok(trace) = bpf.stacks.get(&id, 0) {
+                seen.stacks.insert(id, trace.frames().iter().map(|f| f.ip).collect());
+            }
+        }
+        for (index, loss) in Loss::ALL.into_iter().enumerate() {
+            if let Ok(per_cpu) = bpf.losses.get(&(index as u32), 0) {
+                seen.figures.lost.insert(loss_name(loss).into(), per_cpu.iter().sum());
+            }
+        }
+        *seen.figures.lost.entry(loss_name(Loss::Processes).into()).or_default() += self.unplaced;
+        for (name, seconds, runs) in bpf.run_statistics() {
+            seen.figures.programs.insert(name, (seconds, runs));
+        }
+    }
+}
+
+fn spell_length(config: &Config) -> Duration {
+    config.detection.window * config.detection.windows
+}
+
+fn loss_name(loss: Loss) -> &'static str {
+    match loss {
+        Loss::Births => "births",
+        Loss::Stacks => "stacks",
+        Loss::Tasks => "tasks",
+        Loss::Processes => "processes",
+        Loss::CloseRange => "close_range",
+        Loss::UserMemory => "user_memory",
+    }
+}
+
+/// Whether `path` is a proc filesystem that shows other users' processes
+/// (`hidepid`, `Documentation/filesystems/proc.rst`).
+fn shows_init(proc: &Path) -> bool {
+    proc.join("1/stat").exists()
+}

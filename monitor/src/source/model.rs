@@ -181,7 +181,7 @@ pub struct FdSample {
     pub fd: u32,
     /// Identity of the open file description: descriptors made by dup, fork or
     /// SCM_RIGHTS share it. From the BPF census the address of `struct file`;
-    /// from /proc a hash of what can be seen, so sharing is then guessed.
+    /// /proc does not show sharing, so there each descriptor has its own.
     pub file: u64,
     /// Kind; never [`FdKind::Log`] here.
     pub kind: FdKind,
@@ -379,7 +379,11 @@ pub struct Observation {
     pub at: ClockPair,
     /// Every process that could be seen, sorted by pid.
     pub processes: Vec<ProcessSample>,
-    /// Counts of the probes by unit name; `None` while they are detached.
+    /// The fd probes were attached for the whole of it.
+    pub fd_probes: bool,
+    /// The task probes are attached.
+    pub task_probes: bool,
+    /// Counts of the probes by unit name; `None` while none is attached.
     pub flows: Option<BTreeMap<Arc<str>, UnitFlows>>,
     /// User stacks (raw return addresses, innermost first) by id, those that
     /// some `FdBirth` of this observation refers to.

@@ -1,0 +1,79 @@
+//! How the programs read the kernel: offsets from the agent, no constant of
+//! one kernel.
+
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_ktime_get_boot_ns,
+};
+use leakwatch_common::Offsets;
+
+/// Filled by the agent from the running kernel's BTF before the load.
+#[unsafe(no_mangle)]
+pub static OFFSETS: Offsets = Offsets::ZERO;
+
+/// 1: births are kept for every process, listed in `PROCESSES` or not.
+#[unsafe(no_mangle)]
+pub static WATCH_ALL: u8 = 0;
+
+/// 1: every birth takes a user stack.
+#[unsafe(no_mangle)]
+pub static STACKS_ALL: u8 = 0;
+
+/// One offset. The read is volatile, else the compiler would fold the zeros
+/// of the static into the program. The verifier sees the frozen value, which
+/// is what lets it check a load through a typed kernel pointer.
+macro_rules! off {
+    ($field:ident) => {
+        $crate::kernel::constant(&$crate::kernel::OFFSETS.$field) as usize
+    };
+    ($field:ident[$i:expr]) => {
+        $crate::kernel::constant(&$crate::kernel::OFFSETS.$field[$i]) as usize
+    };
+}
+pub(crate) use off;
+
+/// Reads what the agent may have replaced.
+#[inline(always)]
+pub fn constant<T: Copy>(at: &'static T) -> T {
+    // SAFETY: a reference is valid and aligned.
+    unsafe { core::ptr::read_volatile(at) }
+}
+
+/// Reads a flag the agent set.
+#[inline(always)]
+pub fn flag(f: &'static u8) -> bool {
+    constant(f) != 0
+}
+
+/// A load through a pointer whose type the verifier knows (an argument of a
+/// `tp_btf` program or an iterator, or what was loaded from one): a plain
+/// instruction with a fault handler, not a helper call.
+///
+/// # Safety
+/// `base` is such a pointer and `offset` that of a member of its type.
+#[inline(always)]
+pub unsafe fn typed<T: Copy>(base: *const u8, offset: usize) -> T {
+    // SAFETY: the caller's promise; faults read as zero (`BPF_PROBE_MEM`).
+    unsafe { core::ptr::read_volatile(base.add(offset).cast::<T>()) }
+}
+
+/// A checked read through any kernel address; for pointers that have lost
+/// their type. About 10 ns each.
+#[inline(always)]
+pub fn probed<T: Copy>(base: *const u8, offset: usize) -> Option<T> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(base.wrapping_add(offset).cast::<T>()).ok() }
+}
+
+/// `CLOCK_BOOTTIME`, nanoseconds (Linux 5.8).
+#[inline(always)]
+pub fn now_ns() -> u64 {
+    // SAFETY: no arguments.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// Thread-group id and thread id of the running task.
+#[inline(always)]
+pub fn current() -> (u32, u32) {
+    let both = bpf_get_current_pid_tgid();
+    ((both >> 32) as u32, both as u32)
+}

@@ -1,0 +1,131 @@
+//! Reads the census iterator: one record per open descriptor of the host.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+
+use leakwatch_common::{CENSUS_PATH_MAX, CensusHeader, SOCKET_NONE};
+
+use super::fdkind::classify;
+use super::model::{FdBirth, FdKind, FdSample, KernelStr, SocketState};
+use crate::time::Boottime;
+
+/// The descriptors of one process, as (start time in ns, descriptors).
+pub type Tables = HashMap<u32, (u64, Vec<FdSample>)>;
+
+/// The kernel fills 32 KiB per read (`kernel/bpf/bpf_iter.c`).
+const READ: usize = 64 * 1024;
+
+/// Reads censuses and keeps the paths of the last one, so that a path that is
+/// still open is one allocation however often it is read.
+#[derive(Default)]
+pub struct Reader {
+    paths: HashMap<u64, KernelStr>,
+}
+
+impl Reader {
+    /// Reads one pass to its end.
+    ///
+    /// # Errors
+    /// The kernel's; or `InvalidData` if the records are not of this version.
+    pub fn read(&mut self, mut pass: File) -> io::Result<Tables> {
+        let mut tables = Tables::new();
+        let mut paths = HashMap::with_capacity(self.paths.len());
+        let mut buffer = vec![0; READ];
+        let mut filled = 0;
+        loop {
+            let n = match pass.read(&mut buffer[filled..]) {
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e),
+            };
+            if n == 0 {
+                break;
+            }
+            filled += n;
+            let mut at = 0;
+            while let Some((header, path)) = record(&buffer[at..filled])? {
+                at += size_of::<CensusHeader>() + path.len();
+                let path = self.intern(&mut paths, &header, path);
+                let table =
+                    tables.entry(header.tgid).or_insert_with(|| (header.start_ns, Vec::new()));
+                table.1.push(sample(&header, path));
+            }
+            buffer.copy_within(at..filled, 0);
+            filled -= at;
+        }
+        self.paths = paths;
+        if filled == 0 { Ok(tables) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    /// The path's text, shared with the last census where it has not changed.
+    fn intern(
+        &self,
+        paths: &mut HashMap<u64, KernelStr>,
+        header: &CensusHeader,
+        path: &[u8],
+    ) -> KernelStr {
+        let path = text(header, path);
+        let known = paths.get(&header.file).or_else(|| self.paths.get(&header.file));
+        if let Some(known) = known.filter(|k| k.as_bytes() == path) {
+            let known = known.clone();
+            paths.insert(header.file, known.clone());
+            return known;
+        }
+        let new = KernelStr::from(path);
+        paths.insert(header.file, new.clone());
+        new
+    }
+}
+
+/// The record at the start of `bytes`; `None` if it is not whole yet.
+fn record(bytes: &[u8]) -> io::Result<Option<(CensusHeader, &[u8])>> {
+    const SIZE: usize = size_of::<CensusHeader>();
+    let Some(head) = bytes.get(..SIZE) else { return Ok(None) };
+    // SAFETY: as many bytes as the type has, which is plain data without
+    // padding; read without regard to alignment.
+    let header: CensusHeader = unsafe { std::ptr::read_unaligned(head.as_ptr().cast()) };
+    let len = usize::try_from(header.path_len).unwrap_or(0);
+    if len > CENSUS_PATH_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "census record of another version"));
+    }
+    Ok(bytes.get(SIZE..SIZE + len).map(|path| (header, path)))
+}
+
+/// What to call it: the path without the kernel's mark for deleted files,
+/// which `nlink` says better; what could not be named is named by its inode.
+fn text<'a>(header: &CensusHeader, path: &'a [u8]) -> &'a [u8] {
+    if header.path_len <= 0 {
+        // ENAMETOOLONG and the like; kind and inode still identify it.
+        return b"(path unavailable)";
+    }
+    path.strip_suffix(b" (deleted)").filter(|_| header.nlink == 0).unwrap_or(path)
+}
+
+fn sample(h: &CensusHeader, path: KernelStr) -> FdSample {
+    let kind = classify(h.mode, path.as_bytes());
+    FdSample {
+        fd: h.fd,
+        file: h.file,
+        kind,
+        device: h.device,
+        inode: h.inode,
+        flags: h.flags,
+        nlink: h.nlink,
+        position: h.position,
+        size: h.size,
+        disk_bytes: h.blocks * 512,
+        path,
+        socket: (kind == FdKind::Socket && h.sock_family != SOCKET_NONE).then_some(SocketState {
+            family: h.sock_family,
+            sock_type: h.sock_type,
+            state: h.sock_state,
+        }),
+        birth: (h.birth_ns != 0).then(|| FdBirth {
+            at: Boottime(h.birth_ns),
+            tid: h.birth_tid,
+            syscall: h.birth_syscall,
+            stack: u32::try_from(h.birth_stack).ok(),
+        }),
+    }
+}

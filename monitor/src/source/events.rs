@@ -1,0 +1,39 @@
+//! Task events from the ring buffer.
+
+use aya::maps::{MapData, RingBuf};
+use leakwatch_common::{TaskRecord, task_what};
+
+use super::model::{BootId, KernelStr, ProcessId, TaskEvent};
+use crate::time::Boottime;
+
+/// Takes what is in the ring, in order.
+pub fn drain(ring: &mut RingBuf<MapData>, boot: BootId) -> Vec<TaskEvent> {
+    let mut events = Vec::new();
+    while let Some(item) = ring.next() {
+        if item.len() < size_of::<TaskRecord>() {
+            continue;
+        }
+        // SAFETY: long enough, plain data, read without regard to alignment.
+        let record: TaskRecord = unsafe { std::ptr::read_unaligned(item.as_ptr().cast()) };
+        events.extend(decode(&record, boot));
+    }
+    events
+}
+
+fn decode(r: &TaskRecord, boot: BootId) -> Option<TaskEvent> {
+    let at = Boottime(r.at_ns);
+    // `/proc` shows start times in ticks of 10 ms (`fs/proc/array.c`).
+    let process = |pid, start_ns: u64| ProcessId { boot, pid, start_ticks: start_ns / 10_000_000 };
+    let id = process(r.tgid, r.start_ns);
+    let len = r.comm.iter().position(|b| *b == 0).unwrap_or(r.comm.len());
+    let comm = KernelStr::from(&r.comm[..len]);
+    match r.what {
+        task_what::FORK => {
+            let parent = process(r.parent_tgid, r.parent_start_ns);
+            Some(TaskEvent::Fork { at, parent, child: id, comm })
+        }
+        task_what::EXEC => Some(TaskEvent::Exec { at, id, comm }),
+        task_what::EXIT => Some(TaskEvent::Exit { at, id, status: r.exit_code }),
+        _ => None,
+    }
+}

@@ -1,0 +1,216 @@
+//! The process table, from `/proc`.
+//!
+//! Names and command lines are bytes that a process chooses, so they are read
+//! as bytes. A process that vanishes while it is read is normal.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::model::{BootId, FdTable, KernelStr, ProcessId, ProcessSample};
+
+/// Longest command line kept.
+const CMDLINE_MAX: usize = 4096;
+/// `PF_KTHREAD` of `include/linux/sched.h`.
+const PF_KTHREAD: u64 = 0x0020_0000;
+/// What seldom changes is read again every so many looks; a process's first
+/// looks, when it may still exec, always read it.
+const REFRESH: u32 = 12;
+const YOUNG: u32 = 3;
+
+/// What seldom changes.
+#[derive(Clone)]
+struct Slow {
+    exe: Option<KernelStr>,
+    cmdline: KernelStr,
+    uid: Option<u32>,
+    max_fds: Option<u64>,
+    cgroup: KernelStr,
+}
+
+struct Cached {
+    comm: KernelStr,
+    slow: Slow,
+    looks: u32,
+}
+
+/// Reads the process table, and remembers what seldom changes.
+pub struct Processes {
+    proc: PathBuf,
+    boot: BootId,
+    choose: ChooseCgroup,
+    cache: HashMap<ProcessId, Cached>,
+}
+
+/// Picks from the content of `/proc/PID/cgroup` the path that names the unit.
+/// That is attribution's word, so the loop hands it in.
+pub type ChooseCgroup = fn(&[u8]) -> KernelStr;
+
+/// The fields of `/proc/PID/stat` that are used.
+struct Stat {
+    comm: KernelStr,
+    state: u8,
+    ppid: u32,
+    flags: u64,
+    threads: u32,
+    start_ticks: u64,
+}
+
+impl Processes {
+    /// Reads below `proc` (`/proc`, or a made-up one).
+    ///
+    /// # Errors
+    /// There is no boot id, so this is no proc filesystem.
+    pub fn new(proc: &Path, choose: ChooseCgroup) -> io::Result<Self> {
+        let text = fs::read_to_string(proc.join("sys/kernel/random/boot_id"))?;
+        let hex: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+        let boot = u128::from_str_radix(&hex, 16)
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        Ok(Self { proc: proc.into(), boot: BootId(boot), choose, cache: HashMap::new() })
+    }
+
+    /// This life of the machine.
+    pub fn boot(&self) -> BootId {
+        self.boot
+    }
+
+    /// Every process but kernel threads, sorted by pid, without descriptors.
+    /// What `changed` names is read anew.
+    ///
+    /// # Errors
+    /// `/proc` itself cannot be listed.
+    pub fn read(&mut self, changed: &HashSet<ProcessId>) -> io::Result<Vec<ProcessSample>> {
+        let mut samples = Vec::with_capacity(self.cache.len() + 16);
+        let mut cache = HashMap::with_capacity(self.cache.len() + 16);
+        for entry in fs::read_dir(&self.proc)? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
+            let dir = self.proc.join(&name);
+            let Some(stat) = fs::read(dir.join("stat")).ok().and_then(|s| parse_stat(&s)) else {
+                continue;
+            };
+            if stat.flags & PF_KTHREAD != 0 {
+                continue;
+            }
+            let id = ProcessId { boot: self.boot, pid, start_ticks: stat.start_ticks };
+            let zombie = matches!(stat.state, b'Z' | b'X');
+            let old = self.cache.remove(&id);
+            let looks = old.as_ref().map_or(0, |c| c.looks.saturating_add(1));
+            let slow = match old {
+                // A zombie has nothing left to read; what it was still holds.
+                Some(c) if zombie => c.slow,
+                Some(c)
+                    if looks > YOUNG
+                        && looks % REFRESH != pid % REFRESH
+                        && c.comm == stat.comm
+                        && !changed.contains(&id) =>
+                {
+                    c.slow
+                }
+                _ => read_slow(&dir, self.choose),
+            };
+            samples.push(ProcessSample {
+                id,
+                ppid: stat.ppid,
+                comm: stat.comm.clone(),
+                exe: slow.exe.clone(),
+                cmdline: slow.cmdline.clone(),
+                uid: slow.uid,
+                cgroup: slow.cgroup.clone(),
+                zombie,
+                threads: if zombie { 0 } else { stat.threads },
+                max_fds: slow.max_fds,
+                fds: if zombie { FdTable::Full(Vec::new()) } else { FdTable::Denied },
+            });
+            cache.insert(id, Cached { comm: stat.comm, slow, looks });
+        }
+        self.cache = cache;
+        samples.sort_unstable_by_key(|s| s.id.pid);
+        Ok(samples)
+    }
+}
+
+/// Fields by position after the last `)`: the name before it may hold anything,
+/// parentheses and newlines too. `Documentation/filesystems/proc.rst`, table 1-4.
+fn parse_stat(stat: &[u8]) -> Option<Stat> {
+    let open = stat.iter().position(|b| *b == b'(')?;
+    let close = stat.iter().rposition(|b| *b == b')')?;
+    let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    // Field 3 of the manual is fields[0].
+    let field = |n: usize| fields.get(n - 3).copied();
+    Some(Stat {
+        comm: KernelStr::from(stat.get(open + 1..close)?),
+        state: *field(3)?.as_bytes().first()?,
+        ppid: field(4)?.parse().ok()?,
+        flags: field(9)?.parse().ok()?,
+        threads: field(20)?.parse().ok()?,
+        start_ticks: field(22)?.parse().ok()?,
+    })
+}
+
+fn read_slow(dir: &Path, choose: ChooseCgroup) -> Slow {
+    let exe = fs::read_link(dir.join("exe")).ok().map(|p| {
+        let bytes = p.as_os_str().as_bytes();
+        KernelStr::from(bytes.strip_suffix(b" (deleted)").unwrap_or(bytes))
+    });
+    let mut cmdline = fs::read(dir.join("cmdline")).unwrap_or_default();
+    cmdline.truncate(CMDLINE_MAX);
+    while cmdline.last() == Some(&0) {
+        cmdline.pop();
+    }
+    cmdline.iter_mut().filter(|b| **b == 0).for_each(|b| *b = b' ');
+    let status = fs::read(dir.join("status")).unwrap_or_default();
+    let limits = fs::read_to_string(dir.join("limits")).unwrap_or_default();
+    Slow {
+        exe,
+        cmdline: KernelStr::from(&cmdline[..]),
+        uid: real_uid(&status),
+        max_fds: soft_nofile(&limits),
+        cgroup: choose(&fs::read(dir.join("cgroup")).unwrap_or_default()),
+    }
+}
+
+fn real_uid(status: &[u8]) -> Option<u32> {
+    let line = status.split(|b| *b == b'\n').find_map(|l| l.strip_prefix(b"Uid:"))?;
+    std::str::from_utf8(line).ok()?.split_ascii_whitespace().next()?.parse().ok()
+}
+
+fn soft_nofile(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|l| l.strip_prefix("Max open files"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_name_cannot_shift_the_fields() {
+        let line = b"42 (evil) R 1 (\n) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 9876 1 2";
+        let stat = parse_stat(line).unwrap();
+        assert_eq!(stat.comm.as_bytes(), b"evil) R 1 (\n");
+        assert_eq!((stat.state, stat.ppid, stat.threads, stat.start_ticks), (b'S', 7, 3, 9876));
+        assert!(parse_stat(b"42 (cut) S 1").is_none());
+        assert!(parse_stat(b"").is_none());
+    }
+
+    #[test]
+    fn limits_and_uids_are_the_soft_and_the_real_ones() {
+        let limits = "Limit  Soft Limit Hard Limit Units\nMax open files            1024                 524288               files\n";
+        assert_eq!(soft_nofile(limits), Some(1024));
+        assert_eq!(soft_nofile("Max open files  unlimited unlimited files"), None);
+        assert_eq!(real_uid(b"Name:\tx\xff\nUid:\t33\t0\t0\t0\n"), Some(33));
+    }
+
+    #[test]
+    fn this_process_is_found_with_its_command_line() {
+        let mut table = Processes::new(Path::new("/proc"), |c| c.into()).unwrap();
+        let all = table.read(&HashSet::new()).unwrap();
+        let me = all.iter().find(|p| p.id.pid == std::process::id()).unwrap();
+        assert!(me.threads >= 1 && !me.zombie && !me.cmdline.as_bytes().is_empty());
+        assert!(all.iter().all(|p| p.id.pid != 2), "kernel threads are left out");
+    }
+}

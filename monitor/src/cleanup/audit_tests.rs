@@ -1,0 +1,104 @@
+use jiff::Timestamp;
+
+use super::*;
+use crate::cleanup::record::Outcome;
+use crate::config::model::{ActionKind, Mode};
+
+fn record(act: u64) -> ActionRecord {
+    ActionRecord {
+        at: Timestamp::UNIX_EPOCH,
+        act,
+        leak: "0123456789ab".into(),
+        unit: "a\nb \"c\"".into(),
+        rule: "orphan".into(),
+        action: ActionKind::KillOrphans,
+        mode: Mode::Enforce,
+        outcome: Outcome::Pending,
+        pids: vec![42],
+        detail: "ended x[42] by SIGTERM".into(),
+    }
+}
+
+fn acts(path: &Path) -> Vec<u64> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines()
+        .filter_map(|l| serde_json::from_str::<ActionRecord>(l).ok())
+        .map(|r| r.act)
+        .collect()
+}
+
+#[test]
+fn lines_are_json_and_private() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    std::fs::write(&path, "").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let mut audit = Audit::open(dir.path()).unwrap();
+    audit.append(&record(1));
+    audit.append(&record(2));
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text.lines().count(), 2);
+    assert_eq!(
+        serde_json::from_str::<ActionRecord>(text.lines().next().unwrap()).unwrap(),
+        record(1)
+    );
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_torn_line_does_not_spoil_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    std::fs::write(&path, "{\"at\":\"1970").unwrap();
+    let mut audit = Audit::open(dir.path()).unwrap();
+    audit.append(&record(7));
+    audit.append(&record(8));
+    assert_eq!(acts(&path), [7, 8]);
+    assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 3);
+}
+
+#[test]
+fn two_files_at_most_and_nothing_in_between_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    let mut audit = Audit::open_with(dir.path(), 2000).unwrap();
+    for act in 0..100 {
+        audit.append(&record(act));
+    }
+    let old = dir.path().join("audit.jsonl.1");
+    let kept: Vec<u64> = acts(&old).into_iter().chain(acts(&path)).collect();
+    assert_eq!(kept, (100 - kept.len() as u64..100).collect::<Vec<_>>());
+    assert!(path.metadata().unwrap().len() <= 2000 && old.metadata().unwrap().len() <= 2000);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_full_disk_stops_nothing() {
+    let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let log = Log { path: "/dev/full".into(), file, size: 0, torn: false, limit: LIMIT };
+    let mut audit = Audit { sink: Sink::File(log), failing: false };
+    audit.append(&record(1));
+    assert!(audit.failing);
+    audit.append(&record(2));
+}
+
+#[test]
+fn what_cannot_be_opened_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = Audit::open(&dir.path().join("missing")).unwrap_err().to_string();
+    assert!(missing.contains("audit.jsonl") && missing.contains("--state-dir"), "{missing}");
+    let target = dir.path().join("elsewhere");
+    std::os::unix::fs::symlink(&target, dir.path().join("audit.jsonl")).unwrap();
+    assert!(Audit::open(dir.path()).is_err());
+    assert!(!target.exists());
+}
+
+#[test]
+fn memory_is_bounded() {
+    let mut audit = Audit::memory();
+    for act in 0..1500 {
+        audit.append(&record(act));
+    }
+    assert_eq!(audit.lines().count(), 1000);
+    assert!(audit.lines().last().unwrap().contains("\"act\":1499"));
+}

@@ -330,6 +330,7 @@ impl Engine {
             pids: head.pids.clone(),
             detail,
         };
+        say(&record);
         self.audit.append(&record);
         self.records.push_front(record);
         self.records.truncate(RECORDS);
@@ -347,6 +348,19 @@ impl Engine {
             listed.contains(leak.as_str())
                 || h.acted.max(h.said).is_some_and(|t| now.since(t) < h.cooldown)
         });
+    }
+}
+
+/// The record in the agent's own log.
+fn say(r: &ActionRecord) {
+    let (action, mode, outcome) = (r.action.as_str(), r.mode.as_str(), r.outcome.as_str());
+    match r.outcome {
+        Outcome::WouldAct | Outcome::Pending | Outcome::Verified => {
+            tracing::info!(act = r.act, unit = %r.unit, leak = %r.leak, rule = %r.rule, action, mode, outcome, "{}", r.detail);
+        }
+        Outcome::Refused | Outcome::Failed | Outcome::Ineffective => {
+            tracing::warn!(act = r.act, unit = %r.unit, leak = %r.leak, rule = %r.rule, action, mode, outcome, "{}", r.detail);
+        }
     }
 }
 

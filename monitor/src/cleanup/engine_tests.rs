@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::attribution::unit::UnitKind;
+use crate::cleanup::process_tests::Running;
 use crate::detection::verdict::Example;
 use crate::source::model::BootId;
 
@@ -323,4 +324,33 @@ fn books_are_bounded_and_newest_first() {
     assert!(e.totals().len() <= TOTALS + 8);
     assert_eq!(e.totals().values().sum::<u64>(), 12_000);
     assert!(e.history.len() <= 10 * MIN as usize + 1);
+}
+
+#[test]
+fn orphans_live_under_dry_run_and_end_under_enforce() {
+    let mut workers: Vec<_> = (0..5).map(|_| Running::sleep()).collect();
+    let mut stranger = Running::sleep();
+    let targets: Vec<_> = workers.iter().map(Running::target).collect();
+    let mut verdict = leak("a", "a.service", Rule::Orphan, &[0; 5]);
+    for (example, target) in verdict.examples.iter_mut().zip(&targets) {
+        (example.pid, example.start_ticks) = (target.id.pid, target.id.start_ticks);
+    }
+    // The stranger is a member of the unit, but no orphan of the verdict's.
+    let members = |_: &str| [targets.clone(), vec![stranger.target()]].concat();
+    let leaks = [verdict];
+
+    let mut e = engine(&[rule(ActionKind::KillOrphans, Mode::DryRun)]);
+    assert!(e.consider(&leaks, &members, at(0)).is_empty());
+    assert_eq!(e.records()[0].pids.len(), 5);
+    assert!(workers.iter_mut().all(Running::lives));
+
+    e.reconfigure(&[rule(ActionKind::KillOrphans, Mode::Enforce)]).unwrap();
+    let mut acts = e.consider(&leaks, &members, at(1));
+    e.finished(acts.remove(0).perform(), at(2));
+    e.verify(&[], at(7));
+    assert_eq!(outcomes(&e), [Outcome::Verified, Outcome::Pending, Outcome::WouldAct]);
+    for worker in &mut workers {
+        assert_eq!(worker.ended_by(), Some(libc::SIGTERM));
+    }
+    assert!(stranger.lives());
 }

@@ -16,23 +16,19 @@ use crate::text;
 /// do not stop the others. Blocks for at most `grace` and `timeout`.
 pub(super) fn kill(targets: Vec<Target>, grace: Duration, timeout: Duration) -> Tally {
     let mut tally = Tally::default();
-    let mut alive = Vec::new();
+    // All are held before the first is told: one's end may bring on another's,
+    // and that is no reason to report the other as missing.
+    let mut held = Vec::new();
     for target in targets {
-        match Pinned::new(target).and_then(|p| p.send(libc::SIGTERM).map(|()| p)) {
-            Ok(pinned) => alive.push(pinned),
+        match Pinned::new(target) {
+            Ok(pinned) => held.push(pinned),
             Err(spared) => tally.spared.push(spared),
         }
     }
-    let (dead, alive) = await_death(alive, grace);
+    let told = strike(held, libc::SIGTERM, &mut tally);
+    let (dead, alive) = await_death(told, grace);
     tally.done.extend(dead.iter().map(|p| (p.target.id, format!("ended {} by SIGTERM", p.target))));
-    let mut struck = Vec::new();
-    for pinned in alive {
-        match pinned.send(libc::SIGKILL) {
-            // Gone between the two looks: SIGTERM did it.
-            Ok(()) | Err(Spared::Gone(_)) => struck.push(pinned),
-            Err(spared) => tally.spared.push(spared),
-        }
-    }
+    let struck = strike(alive, libc::SIGKILL, &mut tally);
     let (dead, alive) = await_death(struck, timeout);
     tally.done.extend(dead.iter().map(|p| (p.target.id, format!("ended {} by SIGKILL", p.target))));
     tally.spared.extend(
@@ -41,9 +37,22 @@ pub(super) fn kill(targets: Vec<Target>, grace: Duration, timeout: Duration) -> 
     tally
 }
 
+/// Sends `signal` to all; gives those that have it or are dead already.
+fn strike(held: Vec<Pinned>, signal: i32, tally: &mut Tally) -> Vec<Pinned> {
+    let mut struck = Vec::new();
+    for pinned in held {
+        match pinned.send(signal) {
+            Ok(()) | Err(Spared::Gone(_)) => struck.push(pinned),
+            Err(spared) => tally.spared.push(spared),
+        }
+    }
+    struck
+}
+
 /// Waits until all are dead, at most `timeout`; gives (dead, alive).
 fn await_death(pinned: Vec<Pinned>, timeout: Duration) -> (Vec<Pinned>, Vec<Pinned>) {
-    let deadline = Instant::now() + timeout;
+    // A day is for ever here, and keeps any configured wait from overflowing.
+    let deadline = Instant::now() + timeout.min(Duration::from_secs(86_400));
     let mut dead = Vec::new();
     let mut alive = pinned;
     loop {

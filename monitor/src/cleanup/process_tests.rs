@@ -15,7 +15,7 @@ const GRACE: Duration = Duration::from_millis(100);
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A child that is ended and reaped when the test is over.
-struct Running(Child);
+pub(super) struct Running(Child);
 
 impl Running {
     fn spawn(program: &str, args: &[&str]) -> Self {
@@ -23,7 +23,7 @@ impl Running {
         Self(child)
     }
 
-    fn sleep() -> Self {
+    pub(super) fn sleep() -> Self {
         Self::spawn("sleep", &["60"])
     }
 
@@ -35,7 +35,7 @@ impl Running {
         running
     }
 
-    fn target(&self) -> Target {
+    pub(super) fn target(&self) -> Target {
         let pid = self.0.id();
         let cgroup = hierarchy::choose(&std::fs::read(format!("/proc/{pid}/cgroup")).unwrap());
         let start_ticks = Stat::read(pid).unwrap().start_ticks;
@@ -46,12 +46,12 @@ impl Running {
         }
     }
 
-    fn lives(&mut self) -> bool {
+    pub(super) fn lives(&mut self) -> bool {
         self.0.try_wait().unwrap().is_none()
     }
 
     /// The signal that ended it.
-    fn ended_by(&mut self) -> Option<i32> {
+    pub(super) fn ended_by(&mut self) -> Option<i32> {
         self.0.wait().unwrap().signal()
     }
 }
@@ -159,4 +159,25 @@ fn a_signal_reaches_who_handles_it() {
         assert_eq!(&said, b"\ns");
         assert!(child.lives());
     }
+}
+
+#[test]
+fn without_permission_it_says_what_to_grant() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut child = Running::sleep();
+    let target = child.target();
+    // By the bare system call only this thread becomes nobody.
+    let report = std::thread::spawn(move || {
+        const NOBODY: libc::uid_t = 65_534;
+        // SAFETY: setresuid(2) takes three integers.
+        let rc = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
+        assert_eq!(rc, 0);
+        kill(vec![target])
+    });
+    let report = report.join().unwrap();
+    assert_eq!(report.outcome, Outcome::Failed);
+    assert!(report.detail.contains("CAP_KILL"), "{}", report.detail);
+    assert!(child.lives());
 }

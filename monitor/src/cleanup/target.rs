@@ -121,17 +121,17 @@ impl Pinned {
         if stat.flags & PF_KTHREAD != 0 || stat.ppid == 2 {
             return Err(Spared::Kernel(who));
         }
-        if matches!(stat.state, b'Z' | b'X') {
-            return Err(Spared::Zombie(who));
-        }
         let cgroup = match std::fs::read(format!("/proc/{}/cgroup", target.id.pid)) {
             Ok(content) => hierarchy::choose(&content),
             Err(e) if vanished(&e) => return Err(Spared::Gone(who)),
             Err(e) => return Err(Spared::Io(who, "reading /proc/PID/cgroup", e)),
         };
         let pinned = Self { target, pidfd };
+        // Not by the state alone: a process whose first thread has ended looks
+        // like a zombie while its other threads live on.
         if pinned.is_dead() {
-            return Err(Spared::Gone(who));
+            let zombie = matches!(stat.state, b'Z' | b'X');
+            return Err(if zombie { Spared::Zombie(who) } else { Spared::Gone(who) });
         }
         if cgroup != pinned.target.cgroup {
             return Err(Spared::Moved(who, cgroup));

@@ -118,7 +118,8 @@ impl Pinned {
         if stat.start_ticks != target.id.start_ticks {
             return Err(Spared::Reused(who));
         }
-        if stat.flags & PF_KTHREAD != 0 || stat.ppid == 2 {
+        // The flag, not the parent: in a container pid 2 is anybody.
+        if stat.flags & PF_KTHREAD != 0 {
             return Err(Spared::Kernel(who));
         }
         let cgroup = match std::fs::read(format!("/proc/{}/cgroup", target.id.pid)) {

@@ -105,7 +105,7 @@ impl<'a> Table<'a> {
             return None;
         };
         if text.is_empty() {
-            let message = format!("`{key}` is empty; leave it out, or write such as \"{example}\"");
+            let message = format!("`{key}` is empty; write such as \"{example}\"");
             self.report_at(value.span(), key, message);
             return None;
         }

@@ -1,8 +1,54 @@
 //! Commands and flags.
+//!
+//! Each command is a function in a file of its own that returns its exit status
+//! or a [`Failure`](failure::Failure); only [`main`] turns those into words.
+
+mod agent;
+mod client;
+mod config;
+mod doctor;
+mod explain;
+mod failure;
+mod flags;
+mod listen;
+mod logging;
+mod output;
+mod pages;
+mod paths;
+mod stages;
+mod status;
+mod url;
+mod watch;
 
 use std::process::ExitCode;
 
-/// Runs the command line.
+use clap::Parser;
+
+use failure::Failure;
+use flags::{Cli, Command};
+
+/// Runs the command line and gives the exit status: 0, 1 for a failure, 2 for
+/// a bad flag or configuration.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help for `head -1`, say: there is nobody to tell that nobody reads.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    run(&cli.command).unwrap_or_else(|failure| failure.report())
+}
+
+fn run(command: &Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Watch(flags) => watch::run(flags),
+        Command::Status(flags) => status::run(flags),
+        Command::Explain(flags) => explain::run(flags),
+        Command::Doctor(flags) => doctor::run(flags),
+        Command::Config(command) => config::run(command),
+        Command::Completions { shell } => pages::completions(*shell),
+        Command::Man { dir } => pages::man(dir.as_deref()),
+    }
 }

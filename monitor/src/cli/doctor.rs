@@ -1,0 +1,20 @@
+//! `leakwatch doctor`.
+
+use std::process::ExitCode;
+
+use super::failure::Failure;
+use super::flags::DoctorFlags;
+use super::stages::doctor;
+use super::{output, paths};
+
+/// Says what this host allows; status 1 where nothing can be seen.
+pub(super) fn run(flags: &DoctorFlags) -> Result<ExitCode, Failure> {
+    let (_, config) = paths::read_config(&flags.config)?;
+    let report = doctor::examine(&config);
+    if flags.json {
+        output::write_json(&report)?;
+    } else {
+        output::write(report.render(output::width()).as_bytes())?;
+    }
+    Ok(if report.is_blind() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

@@ -1,0 +1,263 @@
+//! Every command and flag. Their names are promises to users.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use super::listen::{listen_address, telemetry_path};
+use super::url::BaseUrl;
+
+const EXIT_STATUS: &str = "Exit status: 0 for success, 1 for a failure, 2 for a bad flag or \
+                           configuration.";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "leakwatch",
+    version,
+    about = env!("CARGO_PKG_DESCRIPTION"),
+    after_help = EXIT_STATUS,
+    arg_required_else_help = true
+)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the agent: probes, verdicts, cleanup, metrics
+    Watch(WatchFlags),
+    /// Show units and verdicts, from the running agent or by one census
+    Status(StatusFlags),
+    /// Show one verdict with all its evidence
+    Explain(ExplainFlags),
+    /// Say what this host allows, what is blind and what to grant
+    Doctor(DoctorFlags),
+    /// Check, explain or show the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual pages
+    Man {
+        /// Write one file per command into DIR instead
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConfigFlag {
+    /// Configuration file [default: /etc/leakwatch/leakwatch.toml if it exists,
+    /// else built-in defaults]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WatchFlags {
+    #[command(flatten)]
+    pub(super) config: ConfigFlag,
+    /// Where the agent keeps its state [default: /var/lib/leakwatch for root, else
+    /// $XDG_STATE_HOME/leakwatch or ~/.local/state/leakwatch]
+    #[arg(long, value_name = "DIR")]
+    pub(super) state_dir: Option<PathBuf>,
+    /// Address to serve HTTP on, such as 127.0.0.1:19970, [::1]:19970, or :19970 for
+    /// all addresses; may be repeated
+    #[arg(
+        long = "web.listen-address",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:19970",
+        value_parser = listen_address
+    )]
+    pub(super) listen: Vec<SocketAddr>,
+    /// Path of the metrics
+    #[arg(
+        long = "web.telemetry-path",
+        value_name = "PATH",
+        default_value = "/metrics",
+        value_parser = telemetry_path
+    )]
+    pub(super) telemetry_path: String,
+    /// Least severe messages to log
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Info)]
+    pub(super) log_level: LogLevel,
+    /// How to write them
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(super) log_format: LogFormat,
+}
+
+/// Where `status` and `explain` get their data.
+#[derive(Debug, Args)]
+pub(super) struct AgentFlags {
+    /// Where the agent listens; where none does on this host, one census of our own
+    /// is taken
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:19970")]
+    pub(super) url: BaseUrl,
+    #[command(flatten)]
+    pub(super) config: ConfigFlag,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusFlags {
+    /// Print JSON: {"units": […], "leaks": […]}
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) agent: AgentFlags,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainFlags {
+    /// The verdict's id, or its first digits; `leakwatch status` shows it
+    pub(super) id: String,
+    #[command(flatten)]
+    pub(super) agent: AgentFlags,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorFlags {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) config: ConfigFlag,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Find every mistake in a configuration
+    Check {
+        /// The file
+        #[arg(default_value = crate::config::DEFAULT_PATH)]
+        file: PathBuf,
+    },
+    /// Print a commented example
+    Example,
+    /// Print the configuration in effect, defaults included
+    Show(ConfigFlag),
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(["leakwatch"].iter().chain(args)).map(|cli| cli.command)
+    }
+
+    fn watch(args: &[&str]) -> WatchFlags {
+        match parse(&[&["watch"], args].concat()).unwrap() {
+            Command::Watch(flags) => flags,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn watch_has_the_promised_defaults() {
+        let flags = watch(&[]);
+        assert_eq!(flags.config.config, None);
+        assert_eq!(flags.state_dir, None);
+        assert_eq!(flags.listen, ["127.0.0.1:19970".parse().unwrap()]);
+        assert_eq!(flags.telemetry_path, "/metrics");
+        assert_eq!((flags.log_level, flags.log_format), (LogLevel::Info, LogFormat::Text));
+    }
+
+    #[test]
+    fn watch_takes_every_promised_flag() {
+        let flags = watch(&[
+            "--config=/a.toml",
+            "--state-dir",
+            "/s",
+            "--web.listen-address=127.0.0.1:1",
+            "--web.listen-address",
+            "[::1]:2",
+            "--web.telemetry-path=/m",
+            "--log-level=trace",
+            "--log-format=json",
+        ]);
+        assert_eq!(flags.config.config, Some("/a.toml".into()));
+        assert_eq!(flags.state_dir, Some("/s".into()));
+        // Given ones replace the default.
+        assert_eq!(flags.listen, ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
+        assert_eq!(flags.telemetry_path, "/m");
+        assert_eq!((flags.log_level, flags.log_format), (LogLevel::Trace, LogFormat::Json));
+    }
+
+    #[test]
+    fn the_other_commands_take_theirs() {
+        for args in [
+            &["status"][..],
+            &["status", "--json", "--url", "http://[::1]:9", "--config", "/a"],
+            &["explain", "0123456789ab", "--url=http://h:1"],
+            &["doctor", "--json", "--config=/a"],
+            &["config", "check"],
+            &["config", "check", "/a"],
+            &["config", "example"],
+            &["config", "show", "--config", "/a"],
+            &["completions", "zsh"],
+            &["man"],
+            &["man", "--dir", "/m"],
+        ] {
+            parse(args).unwrap_or_else(|e| panic!("{args:?}: {e}"));
+        }
+    }
+
+    #[test]
+    fn mistakes_end_with_status_2_and_a_hint() {
+        for (args, want) in [
+            (&["statsu"][..], "a similar subcommand exists: 'status'"),
+            (&["watch", "--web.listen-adress=:1"], "'--web.listen-address'"),
+            (&["watch", "--web.listen-address=127.0.0.1"], "it has no port"),
+            (&["watch", "--web.telemetry-path=metrics"], "it must begin with `/`"),
+            (&["watch", "--log-level=loud"], "[possible values: error, warn, info, debug, trace]"),
+            (&["status", "--url=https://h"], "https is not supported"),
+            (&["explain"], "<ID>"),
+            (&["completions", "bassh"], "'bash'"),
+        ] {
+            let error = parse(args).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{args:?}");
+            assert!(error.to_string().contains(want), "{args:?}: {error}");
+        }
+        assert_eq!(parse(&[]).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn version_and_help_succeed() {
+        let version = parse(&["--version"]).unwrap_err();
+        assert_eq!((version.kind(), version.exit_code()), (ErrorKind::DisplayVersion, 0));
+        assert_eq!(version.to_string(), format!("leakwatch {}\n", env!("CARGO_PKG_VERSION")));
+        assert_eq!(parse(&["watch", "--help"]).unwrap_err().exit_code(), 0);
+    }
+}

@@ -1,3 +1,12 @@
 //! Stage 6: read-only views of what the pipeline knows.
 
+pub mod api;
+pub mod health;
+pub mod http;
+pub mod metrics;
+pub mod page;
+mod rank;
 pub mod snapshot;
+pub mod terminal;
+#[cfg(test)]
+mod testing;

@@ -55,9 +55,7 @@ pub(super) fn add(snapshot: &Snapshot, out: &mut Vec<MetricFamily>) {
     );
     reload.push(&[], f64::from(u8::from(snapshot.reload_ok)));
 
-    for family in
-        [state, lost, corrections, fds, duration, timestamp, runtime, runs, reload]
-    {
+    for family in [state, lost, corrections, fds, duration, timestamp, runtime, runs, reload] {
         family.finish(out);
     }
 }

@@ -90,6 +90,16 @@ impl Family {
     }
 }
 
+/// About how many bytes the families make as text.
+pub(super) fn weight(families: &[MetricFamily]) -> usize {
+    let of_label = |l: &LabelPair| l.name().len() + l.value().len() + 4;
+    let of_metric = |m: &Metric| m.get_label().iter().map(of_label).sum::<usize>();
+    families
+        .iter()
+        .map(|f| f.get_metric().iter().map(|m| f.name().len() + 8 + of_metric(m)).sum::<usize>())
+        .sum()
+}
+
 fn pairs(labels: &[(&str, &str)]) -> Vec<LabelPair> {
     let pair = |&(name, value): &(&str, &str)| {
         let mut pair = LabelPair::default();

@@ -2,47 +2,52 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::iter;
 
 use prometheus::proto::MetricFamily;
 
-use super::family::Family;
+use super::family::{Family, weight};
 use super::lifetimes::{Folded, fold};
 use crate::export::rank;
 use crate::export::snapshot::Snapshot;
-use crate::source::model::Flow;
+use crate::source::model::{FdKind, Flow};
 
-/// Histogram series of one family. A histogram is thirteen lines, so 500 units
-/// with a few kinds each would be most of the page: beyond this bound only the
-/// counters tell of a unit. Units with an open verdict come first, then those
-/// with the most completed lifetimes, so that the choice stays the same from
-/// scrape to scrape.
-const MAX_FD_HISTOGRAMS: usize = 160;
-/// The same, for threads and for processes.
-const MAX_TASK_HISTOGRAMS: usize = 64;
+/// What the page may weigh in all, with 500 units of usual names: histograms get
+/// what the other series leave of it. A histogram is thirteen lines, so some for
+/// every unit would be most of the page.
+const PAGE_BYTES: usize = (1 << 20) - (16 << 10);
+/// Units under suspicion have theirs whatever the rest weighs, up to so many.
+const SUSPECT_HISTOGRAMS: usize = 40;
 
-/// Histograms that compete for the places of a family.
-#[derive(Default)]
-struct Contest<'a>(Vec<(bool, Vec<(&'static str, &'a str)>, Folded)>);
-
-impl<'a> Contest<'a> {
-    fn enter(&mut self, suspect: bool, labels: &[(&'static str, &'a str)], flow: &Flow) {
-        if let Some(folded) = fold(&flow.lifetimes) {
-            self.0.push((suspect, labels.to_vec(), folded));
-        }
-    }
-
-    fn settle(mut self, places: usize, mut family: Family, out: &mut Vec<MetricFamily>) {
-        self.0.sort_by_key(|(suspect, _, folded)| (Reverse(*suspect), Reverse(folded.count)));
-        self.0.truncate(places);
-        self.0.sort_by(|a, b| a.1.cmp(&b.1));
-        for (_, labels, folded) in &self.0 {
-            family.push_histogram(labels, folded);
-        }
-        family.finish(out);
-    }
+/// A histogram that competes for a place on the page.
+struct Entry<'a> {
+    family: usize,
+    suspect: bool,
+    labels: Vec<(&'static str, &'a str)>,
+    folded: Folded,
 }
 
-/// Adds counters and lifetimes of the units whose flows are known.
+/// Chooses: units with an open verdict first, then those with the most
+/// completed lifetimes, so that the choice is the same from scrape to scrape.
+fn choose(mut entries: Vec<Entry>, room: usize) -> Vec<Entry> {
+    entries.sort_by(|a, b| {
+        let rank = |e: &Entry| (Reverse(e.suspect), Reverse(e.folded.count));
+        rank(a).cmp(&rank(b)).then_with(|| (a.family, &a.labels).cmp(&(b.family, &b.labels)))
+    });
+    let (mut used, mut suspects) = (0, 0);
+    entries.retain(|entry| {
+        // Lines of about 60 bytes besides the values of the labels.
+        let labels: usize = entry.labels.iter().map(|(_, value)| value.len() + 12).sum();
+        used += (entry.folded.cumulative.len() + 3) * (70 + labels);
+        suspects += usize::from(entry.suspect);
+        used <= room || (entry.suspect && suspects <= SUSPECT_HISTOGRAMS)
+    });
+    entries.sort_by(|a, b| (a.family, &a.labels).cmp(&(b.family, &b.labels)));
+    entries
+}
+
+/// Adds counters and lifetimes of the units whose flows are known. To be called
+/// last, since what `out` holds already decides how many histograms have room.
 pub(super) fn add(snapshot: &Snapshot, out: &mut Vec<MetricFamily>) {
     let suspects: BTreeSet<&str> =
         snapshot.leaks.iter().filter(|l| rank::is_open(l)).map(|l| &*l.unit).collect();
@@ -59,15 +64,20 @@ pub(super) fn add(snapshot: &Snapshot, out: &mut Vec<MetricFamily>) {
     let mut exited = Family::counter("unit_threads_exited_total", "Threads that ended.");
     let mut started = Family::counter("unit_processes_started_total", "Processes started.");
     let mut ended = Family::counter("unit_processes_exited_total", "Processes that ended.");
-    let mut fd_lives = Contest::default();
-    let mut thread_lives = Contest::default();
-    let mut process_lives = Contest::default();
+    let mut entries = Vec::new();
 
     for view in &snapshot.units {
         let Some(flows) = &view.flows else { continue };
         let name = &*view.unit.name;
         let unit = ("unit", name);
         let suspect = suspects.contains(name);
+        let mut enter = |family, kind: Option<FdKind>, flow: &Flow| {
+            if let Some(folded) = fold(&flow.lifetimes) {
+                let kind = kind.map(|kind| ("kind", kind.as_str()));
+                let labels = iter::once(unit).chain(kind).collect();
+                entries.push(Entry { family, suspect, labels, folded });
+            }
+        };
         for (kind, flow) in &flows.fds {
             // A kind that the unit never used would be noise on every page.
             if flow.opened == 0 && flow.closed == 0 {
@@ -76,30 +86,34 @@ pub(super) fn add(snapshot: &Snapshot, out: &mut Vec<MetricFamily>) {
             let labels = [unit, ("kind", kind.as_str())];
             opened.push(&labels, flow.opened as f64);
             closed.push(&labels, flow.closed as f64);
-            fd_lives.enter(suspect, &labels, flow);
+            enter(0, Some(*kind), flow);
         }
         if let Some(flow) = &flows.threads {
             created.push(&[unit], flow.opened as f64);
             exited.push(&[unit], flow.closed as f64);
-            thread_lives.enter(suspect, &[unit], flow);
+            enter(1, None, flow);
         }
         if let Some(flow) = &flows.processes {
             started.push(&[unit], flow.opened as f64);
             ended.push(&[unit], flow.closed as f64);
-            process_lives.enter(suspect, &[unit], flow);
+            enter(2, None, flow);
         }
     }
     for family in [opened, closed, created, exited, started, ended] {
         family.finish(out);
     }
-    let fd = Family::histogram(
-        "unit_fd_lifetime_seconds",
-        "How long closed file descriptors had been open.",
-    );
-    let thread = Family::histogram("unit_thread_lifetime_seconds", "How long ended threads lived.");
-    let process =
-        Family::histogram("unit_process_lifetime_seconds", "How long ended processes lived.");
-    fd_lives.settle(MAX_FD_HISTOGRAMS, fd, out);
-    thread_lives.settle(MAX_TASK_HISTOGRAMS, thread, out);
-    process_lives.settle(MAX_TASK_HISTOGRAMS, process, out);
+    let mut families = [
+        Family::histogram(
+            "unit_fd_lifetime_seconds",
+            "How long closed file descriptors had been open.",
+        ),
+        Family::histogram("unit_thread_lifetime_seconds", "How long ended threads lived."),
+        Family::histogram("unit_process_lifetime_seconds", "How long ended processes lived."),
+    ];
+    for entry in choose(entries, PAGE_BYTES.saturating_sub(weight(out))) {
+        families[entry.family].push_histogram(&entry.labels, &entry.folded);
+    }
+    for family in families {
+        family.finish(out);
+    }
 }

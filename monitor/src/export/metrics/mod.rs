@@ -37,9 +37,9 @@ pub fn render_without_snapshot() -> Vec<u8> {
 fn of_snapshot(snapshot: &Snapshot) -> Vec<MetricFamily> {
     let mut families = Vec::with_capacity(40);
     units::add(&snapshot.units, &mut families);
-    flows::add(snapshot, &mut families);
     leaks::add(snapshot, &mut families);
     agent::add(snapshot, &mut families);
+    flows::add(snapshot, &mut families);
     families
 }
 

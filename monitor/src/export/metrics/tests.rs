@@ -44,7 +44,8 @@ fn a_warning_about_a_limit_is_not_held_as_a_leak() {
     let text = text(&night());
     assert!(!text.contains("leak_held{unit=\"deployer\",resource=\"fd\",kind=\"fd\"}"));
     // Its deadline counts all the same, and it is the earlier one.
-    let earliest = "leak_exhaustion_timestamp_seconds{unit=\"deployer\",resource=\"fd\"} 1795321740";
+    let earliest =
+        "leak_exhaustion_timestamp_seconds{unit=\"deployer\",resource=\"fd\"} 1795321740";
     assert!(text.contains(earliest), "{text}");
 }
 

@@ -44,8 +44,7 @@ pub(super) fn add(units: &[UnitView], out: &mut Vec<MetricFamily>) {
         orphans.push(&[unit], view.orphans as f64);
         deleted.push_known(&[unit], view.deleted_open_bytes);
     }
-    for family in
-        [info, open, worst_open, worst_max, threads, processes, zombies, orphans, deleted]
+    for family in [info, open, worst_open, worst_max, threads, processes, zombies, orphans, deleted]
     {
         family.finish(out);
     }

@@ -28,7 +28,7 @@ pub fn fleet(n: usize) -> Snapshot {
 }
 
 fn name(i: usize) -> Arc<str> {
-    format!("docker-7d9f3c21-payments-{i:04}.scope").into()
+    format!("payments-api-{i:04}.service").into()
 }
 
 fn unit(i: usize, at: jiff::Timestamp) -> UnitView {
@@ -46,8 +46,8 @@ fn unit(i: usize, at: jiff::Timestamp) -> UnitView {
     UnitView {
         unit: Arc::new(Unit {
             name: name(i),
-            kind: UnitKind::Docker,
-            cgroup: format!("/system.slice/docker-7d9f3c21-payments-{i:04}.scope").into(),
+            kind: UnitKind::Service,
+            cgroup: format!("/system.slice/payments-api-{i:04}.service").into(),
         }),
         invocation: 1,
         since: at,
@@ -79,7 +79,7 @@ fn leak(i: usize, at: jiff::Timestamp) -> Leak {
     Leak {
         id: format!("{i:012x}"),
         unit: name(i),
-        unit_kind: UnitKind::Docker,
+        unit_kind: UnitKind::Service,
         resource: Resource::Fd,
         kind: "log".into(),
         cohort: "/var/log/payments/worker-{n}.log".into(),

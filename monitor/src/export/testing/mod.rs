@@ -10,7 +10,7 @@ mod night;
 
 pub(super) use fleet::fleet;
 pub(super) use hostile::{HOSTILE, hostile};
-pub(super) use night::{NOW, night};
+pub(super) use night::night;
 
 /// What the fixtures are made of, under the names the benchmark gives them too.
 mod types {

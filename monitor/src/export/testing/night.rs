@@ -10,7 +10,7 @@ use crate::detection::verdict::{Example, Frame};
 use crate::source::model::SourceState;
 
 /// When the night's census ended.
-pub(in crate::export) const NOW: &str = "2026-11-22T03:12:09Z";
+const NOW: &str = "2026-11-22T03:12:09Z";
 
 fn time(text: &str) -> jiff::Timestamp {
     text.parse().expect("a time of the fixture")

@@ -1,0 +1,20 @@
+//! The HTTP server: read only, loopback by default.
+//!
+//! It must go on answering whatever a client does. So every wait has an end
+//! (headers, idleness, a reader that does not read), every buffer and the
+//! number of connections have a bound, request bodies are never read, and a
+//! connection runs in a task of its own.
+
+mod bind;
+mod path;
+mod patient;
+mod reply;
+mod route;
+mod serve;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use bind::{BindError, bind};
+pub use serve::serve;
+pub use view::View;

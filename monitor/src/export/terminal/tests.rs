@@ -1,0 +1,110 @@
+use super::*;
+use crate::export::api;
+use crate::export::testing::{HOSTILE, hostile, night};
+
+fn fits(text: &str, width: usize) {
+    for line in text.lines() {
+        assert!(line.chars().count() <= width, "{width}: {line}");
+        assert!(!line.chars().any(char::is_control), "{line:?}");
+        assert_eq!(line.trim_end(), line);
+    }
+}
+
+#[test]
+fn the_overview_of_the_night() {
+    let snapshot = night();
+    let got = status(&api::units(&snapshot), &api::leaks(&snapshot, None), 80);
+    fits(&got, 80);
+    let want = "\
+Verdicts: 2 confirmed, 1 suspected, 1 resolved
+
+CONFIRMED  deployer                                                 0b0001c2d4e7
+  headroom  fd RLIMIT_NOFILE
+  833 of 1,024, +146.5 per hour, limit hit at 2026-11-22 04:29 UTC
+  python3[4211] has 833 of 1,024 descriptors open; 77 min are left.
+
+CONFIRMED  deployer                                                 3f9a01c2d4e5
+  unclosed-log-handle, rising-floor  log /var/log/agent/agent-{n}.jsonl
+  811 of 1,024, +146.5 per hour, limit hit at 2026-11-22 04:30 UTC
+  812 write handles on /var/log/agent/agent-{n}.jsonl in python3[4211]; 811 hav…
+
+SUSPECTED  nginx.service                                            77aa01c2d4e6
+  rising-floor  socket tcp to 10.0.0.7:5432
+  9 held, +2.0 per hour
+  The floor rose from 5 to 9 in 3 windows of 5 min.
+
+UNIT                                  FDS       WORST/MAX    THR  PROC ZOMB ORPH
+deployer                              841        833/1024     11     5    1    2
+nginx.service                          14         14/1024      4     2    0    0
+vault.service                           ?               ?      4     2    0    0
+
+? cannot be seen; `leakwatch doctor` says why and what to grant
+";
+    assert_eq!(got, want, "\n{got}");
+}
+
+#[test]
+fn everything_that_is_known_of_a_verdict_is_told() {
+    let snapshot = night();
+    let leak = api::leak(&snapshot, "3f9a01c2d4e5").unwrap();
+    let got = explain(leak, 80);
+    fits(&got, 80);
+    for part in [
+        "deployer: confirmed fd verdict 3f9a01c2d4e5",
+        "cohort      /var/log/agent/agent-{n}.jsonl",
+        "held        811 of 1,024",
+        "limit hit   2026-11-22 04:30:22 UTC",
+        "One more at each of the last 20 restarts",
+        "start_agent at deployment_runner.py:118 (/usr/bin/python3.11)",
+        "python3[4211]",
+        "2026-11-21 21:10:00",
+        "What to do next",
+        "/proc/4211/fd",
+    ] {
+        assert!(got.contains(part), "{part} is missing in\n{got}");
+    }
+}
+
+#[test]
+fn every_width_is_kept() {
+    let snapshot = night();
+    let (units, leaks) = (api::units(&snapshot), api::leaks(&snapshot, None));
+    for width in [0, 60, 61, 80, 133, 400] {
+        fits(&status(&units, &leaks, width), width.max(60));
+        for leak in &leaks.leaks {
+            fits(&explain(leak, width), width.max(60));
+        }
+    }
+}
+
+#[test]
+fn no_control_code_passes_through() {
+    for name in HOSTILE {
+        let mut snapshot = hostile(name);
+        snapshot.leaks[0].id = name.into();
+        let (units, leaks) = (api::units(&snapshot), api::leaks(&snapshot, None));
+        for text in [status(&units, &leaks, 80), explain(&leaks.leaks[0], 80)] {
+            fits(&text, 80);
+            assert!(!text.contains('\u{202e}') && !text.contains('\u{1b}'));
+        }
+    }
+}
+
+#[test]
+fn a_quiet_host_says_so() {
+    let mut snapshot = night();
+    snapshot.leaks.clear();
+    let got = status(&api::units(&snapshot), &api::leaks(&snapshot, None), 80);
+    assert!(got.starts_with("Nothing leaks, as far as can be seen.\n"), "{got}");
+}
+
+#[test]
+fn every_rule_has_advice() {
+    use crate::detection::verdict::Rule;
+    let mut leak = night().leaks.remove(0);
+    leak.examples.clear();
+    for rule in Rule::ALL {
+        leak.rules = vec![rule];
+        assert!(!advice::next(&leak).is_empty(), "{rule}");
+    }
+}

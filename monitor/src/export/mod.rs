@@ -1,6 +1,7 @@
 //! Stage 6: read-only views of what the pipeline knows.
 
 pub mod api;
+mod count;
 pub mod health;
 pub mod http;
 pub mod metrics;

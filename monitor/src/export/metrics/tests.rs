@@ -74,6 +74,17 @@ fn five_hundred_busy_units_stay_under_one_mebibyte() {
 }
 
 #[test]
+fn every_metric_has_its_place_in_the_documentation() {
+    let documentation = include_str!("../../../../docs/metrics.md");
+    for snapshot in [night(), fleet(20)] {
+        for family in of_snapshot(&snapshot) {
+            let entry = format!("| `{}` |", family.name());
+            assert!(documentation.contains(&entry), "{entry} is missing in docs/metrics.md");
+        }
+    }
+}
+
+#[test]
 fn the_agent_is_there_before_the_first_snapshot() {
     let text = String::from_utf8(render_without_snapshot()).unwrap();
     assert!(text.contains("leakwatch_build_info{version="));

@@ -40,19 +40,6 @@ impl fmt::Display for Segment<'_> {
     }
 }
 
-/// A count in groups of three digits.
-pub(in crate::export) fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,12 +50,5 @@ mod tests {
         let want = "&lt;a href=&quot;x&quot; onclick=&#39;y&#39;&gt;&amp;\\u{a}\\u{1b}";
         assert_eq!(Safe(given).to_string(), want);
         assert_eq!(Segment("/a b\"<ö").to_string(), "%2Fa%20b%22%3C%C3%B6");
-    }
-
-    #[test]
-    fn counts_are_grouped() {
-        for (n, want) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_048_576, "1,048,576")] {
-            assert_eq!(grouped(n), want);
-        }
     }
 }

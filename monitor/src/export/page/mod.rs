@@ -12,10 +12,10 @@ use std::fmt::{self, Write};
 
 use jiff::Timestamp;
 
-pub(super) use html::grouped;
 use html::{Safe, Segment};
 
 use self::verdicts::stamp;
+use super::count::grouped;
 use super::rank;
 use super::snapshot::Snapshot;
 use crate::detection::verdict::State;

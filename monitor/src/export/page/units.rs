@@ -3,9 +3,10 @@
 use std::cmp::Reverse;
 use std::fmt::{self, Write};
 
-use super::html::{Safe, Segment, grouped};
+use super::html::{Safe, Segment};
 use super::sparkline;
 use crate::detection::verdict::{Leak, State};
+use crate::export::count::grouped;
 use crate::export::rank;
 use crate::ledger::view::{UnitView, WorstProcess};
 use crate::source::model::FdKind;

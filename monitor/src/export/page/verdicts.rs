@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::html::{Safe, Segment, grouped};
+use super::html::{Safe, Segment};
 use crate::detection::verdict::{Example, Frame, Leak, Rule, State};
+use crate::export::count::grouped;
 use crate::export::rank;
 use crate::text;
 

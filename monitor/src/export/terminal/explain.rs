@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::line::{clip, clip_middle, left, right, wrap};
 use super::{MIN_WIDTH, advice};
 use crate::detection::verdict::{Example, Frame, Leak};
-use crate::export::page::grouped;
+use crate::export::count::grouped;
 use crate::text;
 
 /// One verdict with its evidence, opener, examples and what to do next. No line

@@ -6,7 +6,7 @@ use super::MIN_WIDTH;
 use super::line::{clip, clip_middle, left, right};
 use crate::detection::verdict::{Leak, State};
 use crate::export::api::{LeaksDoc, UnitDoc, UnitsDoc};
-use crate::export::page::grouped;
+use crate::export::count::grouped;
 use crate::export::rank;
 
 /// Where the permission to look is missing.

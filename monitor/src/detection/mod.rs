@@ -1,3 +1,6 @@
-//! Stage 4: a pure function of (ledger, now) to verdicts.
+//! Stage 5: a pure function of (ledger, now) to verdicts.
 
+pub mod docket;
 pub mod verdict;
+
+pub use docket::{Change, Docket, Member};

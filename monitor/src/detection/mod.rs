@@ -1,4 +1,4 @@
-//! Stage 5: a pure function of (ledger, now) to verdicts.
+//! Stage 4: a pure function of (ledger, now) to verdicts.
 
 pub mod docket;
 pub mod verdict;

@@ -1,20 +1,73 @@
-//! Stage 4: one balance sheet of what is open, since when and whose.
+//! Stage 3: one balance sheet of what is open, since when and whose.
+//!
+//! The census is the truth; what probes said is kept where it fits and counted
+//! as a correction where it does not. See `docs/detection.md`.
 
+mod collapse;
+mod descriptions;
+mod intake;
+pub(crate) mod invocation;
+mod lives;
+mod orphans;
+pub(crate) mod patterns;
+pub(crate) mod process;
+pub(crate) mod template;
+#[cfg(test)]
+pub(crate) mod testing;
+pub(crate) mod track;
 pub mod view;
+mod views;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::attribution::unit::Unit;
 use crate::config::model::Config;
-use crate::ledger::view::UnitView;
-use crate::source::model::{Observation, TaskEvent};
+use crate::ledger::descriptions::Descriptions;
+use crate::ledger::invocation::UnitState;
+use crate::ledger::patterns::Patterns;
+use crate::ledger::process::{Held, Process};
+use crate::ledger::track::Window;
+use crate::source::model::{FdTable, KernelStr, Observation, ProcessId, TaskEvent};
 use crate::time::{Boottime, ClockPair};
+
+/// Forks remembered between two censuses, to know the parent of a process
+/// whose parent has gone by then.
+const MAX_FORKS: usize = 8192;
 
 /// The balance sheet.
 pub struct Ledger {
+    patterns: Patterns,
+    max_units: usize,
+    window: Window,
+    windows: u32,
+    warmup: Duration,
     clock: ClockPair,
+    /// Censuses so far.
+    looks: u64,
+    /// Begin of the previous census.
+    previous: Option<Boottime>,
+    fd_probes: bool,
+    task_probes: bool,
+    /// Descriptions are told by their kernel address, not guessed from /proc.
+    exact_files: bool,
+    next_serial: u32,
+    processes: BTreeMap<ProcessId, Process>,
+    units: BTreeMap<Arc<str>, UnitState>,
+    descriptions: Descriptions,
+    templates: HashSet<Arc<str>>,
+    stacks: BTreeMap<u32, Vec<u64>>,
+    pids_max: BTreeMap<KernelStr, u64>,
+    /// Child to parent, since the last census and the one before.
+    forks: [BTreeMap<ProcessId, ProcessId>; 2],
+    /// Gone or come without a task event so far, and since which census.
+    unexplained_exits: BTreeMap<ProcessId, u64>,
+    unexplained_forks: BTreeMap<ProcessId, u64>,
     corrections: BTreeMap<String, u64>,
+    collapses: u64,
+    lost: u64,
+    lost_at: Option<Boottime>,
 }
 
 impl Ledger {
@@ -22,32 +75,139 @@ impl Ledger {
     ///
     /// # Errors
     /// A glob of the config is malformed.
-    pub fn new(_config: &Config) -> Result<Self, globset::Error> {
+    pub fn new(config: &Config) -> Result<Self, globset::Error> {
         Ok(Self {
+            patterns: Patterns::new(config)?,
+            max_units: config.watch.max_units.max(1),
+            window: Window::new(config.detection.window, config.detection.windows),
+            windows: config.detection.windows,
+            warmup: config.detection.warmup,
             clock: ClockPair { boot: Boottime(0), wall: jiff::Timestamp::UNIX_EPOCH },
+            looks: 0,
+            previous: None,
+            fd_probes: false,
+            task_probes: false,
+            exact_files: true,
+            next_serial: 1,
+            processes: BTreeMap::new(),
+            units: BTreeMap::new(),
+            descriptions: Descriptions::default(),
+            templates: HashSet::new(),
+            stacks: BTreeMap::new(),
+            pids_max: BTreeMap::new(),
+            forks: [BTreeMap::new(), BTreeMap::new()],
+            unexplained_exits: BTreeMap::new(),
+            unexplained_forks: BTreeMap::new(),
             corrections: BTreeMap::new(),
+            collapses: 0,
+            lost: 0,
+            lost_at: None,
         })
     }
 
-    /// Takes another config; history stays.
+    /// Takes another config; history stays, but floors start anew where the
+    /// windows have changed, since floors of other windows cannot be compared.
     ///
     /// # Errors
     /// A glob of the config is malformed; the ledger then keeps what it had.
-    pub fn reconfigure(&mut self, _config: &Config) -> Result<(), globset::Error> {
+    pub fn reconfigure(&mut self, config: &Config) -> Result<(), globset::Error> {
+        self.patterns = Patterns::new(config)?;
+        self.max_units = config.watch.max_units.max(1);
+        let detection = &config.detection;
+        self.warmup = detection.warmup;
+        if detection.window != self.window.length() || detection.windows != self.windows {
+            self.window = Window::new(detection.window, detection.windows);
+            self.windows = detection.windows;
+            self.processes.values_mut().for_each(Process::forget_windows);
+        }
+        let mut processes = std::mem::take(&mut self.processes);
+        for p in processes.values_mut() {
+            self.place(p);
+            p.reclassify = true;
+            for h in &mut p.held {
+                h.ignored = self.patterns.ignored(&p.unit.name, Some(h.path.as_bytes()));
+            }
+        }
+        self.processes = processes;
         Ok(())
     }
 
     /// Takes in a census; `units[i]` owns `obs.processes[i]`.
-    pub fn census(&mut self, obs: Observation, _units: &[Arc<Unit>]) {
+    pub fn census(&mut self, mut obs: Observation, units: &[Arc<Unit>]) {
+        let now = obs.at.boot;
+        self.looks += 1;
+        let active = |source: &str| obs.sources.iter().any(|s| s.source == source && s.active);
+        let task_probes = active("task_probes");
+        self.exact_files =
+            !obs.sources.iter().any(|s| s.source == "census" && s.mechanism == "proc");
+        let lost: u64 = obs.figures.lost.values().sum();
+        if lost > self.lost {
+            self.lost_at = Some(now);
+        }
+        self.lost = lost;
+        self.stacks = std::mem::take(&mut obs.stacks);
+        self.pids_max = std::mem::take(&mut obs.pids_max);
+
+        self.settle_unexplained();
+        let both = self.task_probes && task_probes;
+        let ids = self.take_processes(&obs, units, both);
+        self.take_lives(&ids, now);
+        self.task_probes = task_probes;
+
+        let both = self.fd_probes && obs.flows.is_some();
+        let look = intake::Look {
+            began: obs.began,
+            now,
+            previous: self.previous,
+            probes: both,
+            window: self.window.length(),
+        };
+        self.descriptions.begin();
+        for (sample, id) in obs.processes.iter().zip(&ids) {
+            if let (FdTable::Full(fds), Some(p)) = (&sample.fds, self.processes.get(id)) {
+                for fd in fds {
+                    let (opened, known) = look.opened(p, fd);
+                    self.descriptions.note(fd, p.serial, opened, known);
+                }
+            }
+        }
+        let alive: HashSet<u32> =
+            self.processes.values().filter(|p| p.alive()).map(|p| p.serial).collect();
+        let mut grown = std::collections::BTreeSet::new();
+        for (sample, id) in obs.processes.drain(..).zip(&ids) {
+            let Some(mut p) = self.processes.remove(id) else { continue };
+            if self.take_descriptors(&mut p, sample.fds, &look, &alive) {
+                grown.insert(Arc::clone(&p.unit.name));
+            }
+            self.processes.insert(*id, p);
+        }
+        self.descriptions.sweep();
+        for name in &grown {
+            self.collapse(name);
+        }
+        self.turn_window(now);
+        self.fd_probes = obs.flows.is_some();
+        self.take_units(now, obs.flows);
+        self.previous = Some(obs.began);
         self.clock = obs.at;
     }
 
-    /// Takes in what happened between two censuses.
-    pub fn task(&mut self, _event: &TaskEvent, _unit: Option<&Arc<Unit>>) {}
-
-    /// Every unit, by name.
-    pub fn views(&self) -> Vec<UnitView> {
-        Vec::new()
+    /// Takes in what happened between two censuses: best effort, and nothing
+    /// is lost for good if an event never comes.
+    pub fn task(&mut self, event: &TaskEvent, _unit: Option<&Arc<Unit>>) {
+        match event {
+            TaskEvent::Fork { parent, child, .. } => {
+                self.unexplained_forks.remove(child);
+                if self.forks[0].len() < MAX_FORKS {
+                    self.forks[0].insert(*child, *parent);
+                }
+            }
+            TaskEvent::Exec { .. } => {}
+            TaskEvent::Exit { at, id, .. } => {
+                self.unexplained_exits.remove(id);
+                self.exit(*id, *at);
+            }
+        }
     }
 
     /// What the census corrected, by cause.
@@ -58,5 +218,80 @@ impl Ledger {
     /// Both clocks at the last census.
     pub fn clock(&self) -> ClockPair {
         self.clock
+    }
+
+    /// How often the cohorts of a unit were too many to tell apart.
+    pub fn collapses(&self) -> u64 {
+        self.collapses
+    }
+
+    pub(crate) fn patterns(&self) -> &Patterns {
+        &self.patterns
+    }
+
+    pub(crate) fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.processes.values()
+    }
+
+    pub(crate) fn process(&self, id: &ProcessId) -> Option<&Process> {
+        self.processes.get(id)
+    }
+
+    pub(crate) fn units(&self) -> impl Iterator<Item = &UnitState> {
+        self.units.values()
+    }
+
+    pub(crate) fn unit(&self, name: &str) -> Option<&UnitState> {
+        self.units.get(name)
+    }
+
+    pub(crate) fn window(&self) -> &Window {
+        &self.window
+    }
+
+    pub(crate) fn pids_max(&self, cgroup: &KernelStr) -> Option<u64> {
+        self.pids_max.get(cgroup).copied()
+    }
+
+    pub(crate) fn exact_files(&self) -> bool {
+        self.exact_files
+    }
+
+    pub(crate) fn fd_probes(&self) -> bool {
+        self.fd_probes
+    }
+
+    /// User stack of a descriptor's opener.
+    pub(crate) fn stack(&self, held: &Held) -> Option<&[u64]> {
+        let id = held.birth?.stack?;
+        self.stacks.get(&id).map(Vec::as_slice)
+    }
+
+    /// Whether something was lost on the way within `span` before `now`.
+    pub(crate) fn lossy(&self, now: Boottime, span: Duration) -> bool {
+        self.lost_at.is_some_and(|at| now.since(at) <= span)
+    }
+
+    fn correct(&mut self, cause: &str) {
+        *self.corrections.entry(cause.to_owned()).or_default() += 1;
+    }
+
+    fn turn_window(&mut self, now: Boottime) {
+        if !self.window.census(now) {
+            return;
+        }
+        let (began, keep, warmup) = (self.window.began, self.window.keep, self.warmup);
+        for p in self.processes.values_mut() {
+            // Seen whole, warm, and in detail: else its floor says nothing.
+            let whole = p.first_seen <= began && p.alive() && p.sight != process::Sight::Denied;
+            if whole && began >= p.warm_from + warmup {
+                p.close_window(began, keep);
+            } else {
+                p.forget_windows();
+                p.open_window();
+            }
+        }
+        self.window.turn(now);
+        self.templates.retain(|t| Arc::strong_count(t) > 1);
     }
 }

@@ -1,0 +1,190 @@
+//! Path templates: what the members of a cohort have in common.
+
+use std::borrow::Cow;
+
+use crate::ledger::patterns::log_family;
+use crate::source::model::{FdKind, FdSample};
+use crate::text;
+
+/// What descriptors that should behave alike share.
+pub(crate) fn template(kind: FdKind, sample: &FdSample) -> Cow<'static, str> {
+    let path = sample.path.as_bytes();
+    match kind {
+        FdKind::Log => Cow::Owned(of_path(log_family(path))),
+        // A listening and a connected socket are one template: their state
+        // moves, the call site does not.
+        FdKind::Socket => match sample.socket.map(|s| (s.family, s.sock_type)) {
+            Some((1, _)) => "unix".into(),
+            Some((2 | 10, 1)) => "tcp".into(),
+            Some((2 | 10, 2)) => "udp".into(),
+            Some((16, _)) => "netlink".into(),
+            Some((17, _)) => "packet".into(),
+            _ => "socket".into(),
+        },
+        _ if path.first() == Some(&b'/') => Cow::Owned(of_path(path)),
+        _ => kind.as_str().into(),
+    }
+}
+
+/// The directory of a template, for collapsing; none for what has no path.
+pub(crate) fn directory(template: &str) -> Option<&str> {
+    template.starts_with('/').then(|| template.rsplit_once('/').map_or("", |(dir, _)| dir))
+}
+
+/// Numbers become `{n}`, hexadecimal runs and uuids `{hex}`, random names `{x}`.
+pub(crate) fn of_path(path: &[u8]) -> String {
+    let text = text::printable(path);
+    let mut out = String::with_capacity(text.len());
+    for (i, component) in text.split('/').enumerate() {
+        if i > 0 {
+            out.push('/');
+        }
+        push_component(&mut out, component);
+    }
+    out
+}
+
+fn push_component(out: &mut String, component: &str) {
+    if is_python_temporary(component) {
+        out.push_str("tmp{x}");
+        return;
+    }
+    let mut rest = component;
+    while !rest.is_empty() {
+        if is_uuid(rest) {
+            out.push_str("{hex}");
+            rest = &rest[UUID_LEN..];
+            continue;
+        }
+        let word = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
+        if word == 0 {
+            let sep = rest.chars().next().map_or(1, char::len_utf8);
+            out.push_str(&rest[..sep]);
+            rest = &rest[sep..];
+        } else {
+            push_word(out, &rest[..word]);
+            rest = &rest[word..];
+        }
+    }
+}
+
+fn push_word(out: &mut String, word: &str) {
+    let digits = word.bytes().filter(u8::is_ascii_digit).count();
+    if digits == word.len() {
+        out.push_str("{n}");
+    } else if word.len() >= 8 && digits > 0 && word.bytes().all(|c| c.is_ascii_hexdigit()) {
+        out.push_str("{hex}");
+    } else if is_random(word) {
+        out.push_str("{x}");
+    } else {
+        let mut in_number = false;
+        for c in word.chars() {
+            if c.is_ascii_digit() {
+                if !in_number {
+                    out.push_str("{n}");
+                }
+                in_number = true;
+            } else {
+                out.push(c);
+                in_number = false;
+            }
+        }
+    }
+}
+
+const UUID_LEN: usize = 36;
+
+fn is_uuid(s: &str) -> bool {
+    s.len() >= UUID_LEN
+        && s.bytes().take(UUID_LEN).enumerate().all(|(i, c)| match i {
+            8 | 13 | 18 | 23 => c == b'-',
+            _ => c.is_ascii_hexdigit(),
+        })
+        && s.as_bytes().get(UUID_LEN).is_none_or(|c| !c.is_ascii_alphanumeric())
+}
+
+/// Python's `tempfile`: `tmp` and eight of `[a-z0-9_]`.
+fn is_python_temporary(s: &str) -> bool {
+    s.len() == 11
+        && s.starts_with("tmp")
+        && s.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_')
+}
+
+/// Names like `aB3xZ9`, as mkstemp(3) makes them: words change between lower
+/// case, upper case and digits at most twice (`CamelCase2`), random ones more.
+pub(crate) fn is_random(word: &str) -> bool {
+    let class = |c: u8| match c {
+        b'0'..=b'9' => 0,
+        b'A'..=b'Z' => 1,
+        _ => 2,
+    };
+    let bytes = word.as_bytes();
+    word.len() >= 6 && bytes.windows(2).filter(|w| class(w[0]) != class(w[1])).count() >= 3 && {
+        let has = |k| bytes.iter().any(|c| class(*c) == k);
+        has(1) && has(2) && (has(0) || word.len() == 6)
+    }
+}
+
+/// Files that are deleted by design while in use: `O_TMPFILE` shows as
+/// `/dir/#INODE`, mkstemp's have a random name in a directory for such things.
+pub(crate) fn is_scratch(path: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(path);
+    let (dir, name) = text.rsplit_once('/').unwrap_or(("", &text));
+    if name.strip_prefix('#').is_some_and(|n| n.bytes().all(|c| c.is_ascii_digit())) {
+        return true;
+    }
+    let temporary = ["/tmp", "/var/tmp", "/dev/shm", "/run"]
+        .iter()
+        .any(|t| dir == *t || dir.strip_prefix(t).is_some_and(|rest| rest.starts_with('/')));
+    let random = |w: &str| {
+        // The last six characters of mkstemp's names are the random ones.
+        let tail = w.get(w.len().saturating_sub(6)..).unwrap_or(w);
+        is_random(w) || (tail.len() == 6 && is_random(tail))
+    };
+    temporary
+        && (is_python_temporary(name)
+            || name.split(|c: char| !c.is_ascii_alphanumeric()).any(random))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates() {
+        for (path, want) in [
+            ("/var/log/agent-12.jsonl", "/var/log/agent-{n}.jsonl"),
+            ("/srv/deadbeef01/x", "/srv/{hex}/x"),
+            ("/srv/facade/x", "/srv/facade/x"),
+            ("/srv/0b0e1996-975c-02c9-8c51-0123456789ab.db", "/srv/{hex}.db"),
+            ("/tmp/tmpab_c12de", "/tmp/tmp{x}"),
+            ("/tmp/ibAb3xZ9", "/tmp/{x}"),
+            ("/data/base/16384/2619_vm", "/data/base/{n}/{n}_vm"),
+            ("/opt/python3/CamelCase", "/opt/python{n}/CamelCase"),
+            ("/x/höflich7", "/x/höflich{n}"),
+            ("/x/a\nb", "/x/a\\u{n}a{n}b"),
+            ("/", "/"),
+        ] {
+            if path.contains('\n') {
+                assert!(!of_path(path.as_bytes()).contains('\n'));
+            } else {
+                assert_eq!(of_path(path.as_bytes()), want, "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn scratch_files_are_known() {
+        for (path, want) in [
+            ("/tmp/#1234", true),
+            ("/data/#99", true),
+            ("/tmp/ibAb3xZ9", true),
+            ("/tmp/tmpab_c12de", true),
+            ("/tmp/app.log", false),
+            ("/var/lib/x/aB3xZ9", false),
+            ("/var/log/a.log", false),
+        ] {
+            assert_eq!(is_scratch(path.as_bytes()), want, "{path}");
+        }
+    }
+}

@@ -121,9 +121,9 @@ impl Engine {
         Ok(())
     }
 
-    /// What to do about `leaks` now. `members` gives the living processes of a
-    /// unit: nothing outside it is ever a target. Only confirmed verdicts count,
-    /// and for each action only the first rule that applies.
+    /// What to do about `leaks` now. `members` gives, for a verdict's id, every
+    /// process it is about: nothing else is ever a target. Only confirmed
+    /// verdicts count, and for each action only the first rule that applies.
     pub fn consider(
         &mut self,
         leaks: &[Leak],
@@ -170,15 +170,8 @@ impl Engine {
 
         let targets = match kind {
             ActionKind::Notify => Vec::new(),
-            // The verdict names whom it is about, the unit's members say that
-            // they are still its own.
             ActionKind::Signal | ActionKind::KillOrphans => {
-                let mut targets = members(&leak.unit);
-                targets.retain(|t| {
-                    leak.examples
-                        .iter()
-                        .any(|e| (e.pid, e.start_ticks) == (t.id.pid, t.id.start_ticks))
-                });
+                let mut targets = members(&leak.id);
                 targets.sort_by_key(|t| t.id);
                 targets.dedup_by_key(|t| t.id);
                 if targets.is_empty() {

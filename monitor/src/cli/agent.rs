@@ -6,8 +6,8 @@ use super::client::{self, ClientError};
 use super::failure::{Failure, say};
 use super::flags::AgentFlags;
 use super::paths;
-use super::stages::api::{self, LeaksDoc, UnitsDoc};
-use super::stages::pipeline;
+use crate::export::api::{self, LeaksDoc, UnitsDoc};
+use crate::pipeline;
 
 /// Units and verdicts: `{"units": […], "leaks": […]}`.
 #[derive(Debug, Serialize)]

@@ -6,7 +6,7 @@ use super::agent;
 use super::failure::Failure;
 use super::flags::ExplainFlags;
 use super::output;
-use super::stages::terminal;
+use crate::export::terminal;
 use crate::detection::verdict::Leak;
 
 /// Shows one verdict.

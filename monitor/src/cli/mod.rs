@@ -15,7 +15,6 @@ mod logging;
 mod output;
 mod pages;
 mod paths;
-mod stages;
 mod status;
 mod url;
 mod watch;

@@ -6,7 +6,7 @@ use super::agent;
 use super::failure::Failure;
 use super::flags::StatusFlags;
 use super::output;
-use super::stages::terminal;
+use crate::export::terminal;
 
 /// Shows units and verdicts.
 pub(super) fn run(flags: &StatusFlags) -> Result<ExitCode, Failure> {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::failure::Failure;
 use super::flags::WatchFlags;
-use super::stages::pipeline;
+use crate::pipeline;
 use super::{logging, paths};
 
 /// Runs the agent until it is told to stop.

@@ -32,10 +32,19 @@ impl CgroupFs {
         self.pids.is_some()
     }
 
-    /// `pids.max` of each cgroup that has one.
+    /// `pids.max` of each cgroup that has one, and of those above: a service
+    /// that delegates keeps its processes in cgroups below its own.
     pub fn pids_max(&self, cgroups: BTreeSet<&KernelStr>) -> BTreeMap<KernelStr, u64> {
         let Some(mount) = &self.pids else { return BTreeMap::new() };
-        cgroups
+        let with_parents: BTreeSet<KernelStr> = cgroups
+            .into_iter()
+            .flat_map(|path| {
+                let bytes = path.as_bytes();
+                let ends = (1..bytes.len()).filter(|i| bytes[*i] == b'/').chain([bytes.len()]);
+                ends.map(|end| KernelStr::from(&bytes[..end]))
+            })
+            .collect();
+        with_parents
             .into_iter()
             .filter_map(|path| {
                 let relative = path.as_bytes().strip_prefix(b"/")?;
@@ -46,7 +55,7 @@ impl CgroupFs {
                 let file = mount.join(OsStr::from_bytes(relative)).join("pids.max");
                 // "max" is no number and no limit.
                 let limit = fs::read_to_string(file).ok()?.trim().parse().ok()?;
-                Some((path.clone(), limit))
+                Some((path, limit))
             })
             .collect()
     }

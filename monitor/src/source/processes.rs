@@ -95,7 +95,9 @@ impl Processes {
                 continue;
             }
             let id = ProcessId { boot: self.boot, pid, start_ticks: stat.start_ticks };
-            let zombie = matches!(stat.state, b'Z' | b'X');
+            // A process whose first thread has exited while others live shows
+            // the state of the first; it is alive.
+            let zombie = matches!(stat.state, b'Z' | b'X') && stat.threads <= 1;
             let old = self.cache.remove(&id);
             let looks = old.as_ref().map_or(0, |c| c.looks.saturating_add(1));
             let slow = match old {

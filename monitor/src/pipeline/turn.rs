@@ -1,0 +1,193 @@
+//! What the loop does with an observation: all stages, in order.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::worker::thread_time;
+use crate::attribution::Attribution;
+use crate::cleanup::{Act, Audit, Engine, Report, Target};
+use crate::config::Config;
+use crate::detection::verdict::{Leak, State};
+use crate::detection::{Change, Docket};
+use crate::export::snapshot::Snapshot;
+use crate::ledger::Ledger;
+use crate::source::model::{
+    Demand, Observation, ProcessId, SourceFigures, SourceState, TaskEvent,
+};
+use crate::time::ClockPair;
+
+/// The stages and what passes between them.
+pub(super) struct Turn {
+    config: Config,
+    attribution: Attribution,
+    ledger: Ledger,
+    docket: Docket,
+    engine: Engine,
+    leaks: Vec<Leak>,
+    units: Vec<(ProcessId, Arc<str>)>,
+    sources: Vec<SourceState>,
+    figures: SourceFigures,
+    started: Timestamp,
+    reload_ok: bool,
+    /// Processor time of one turn, smoothed.
+    cost: Duration,
+    interval: Duration,
+}
+
+impl Turn {
+    /// Nothing seen yet.
+    pub(super) fn new(config: Config, audit: Audit) -> Result<Self, globset::Error> {
+        Ok(Self {
+            attribution: Attribution::new(&config.units)?,
+            ledger: Ledger::new(&config)?,
+            docket: Docket::new(),
+            engine: Engine::new(&config.cleanup, audit)?,
+            leaks: Vec::new(),
+            units: Vec::new(),
+            sources: Vec::new(),
+            figures: SourceFigures::default(),
+            started: Timestamp::now(),
+            reload_ok: true,
+            cost: Duration::ZERO,
+            interval: config.watch.census_interval,
+            config,
+        })
+    }
+
+    /// Takes another config; gives it back for the source.
+    pub(super) fn reconfigure(&mut self, config: Config) -> Result<Config, String> {
+        let globs = |e: globset::Error| e.to_string();
+        self.attribution.reconfigure(&config.units).map_err(globs)?;
+        self.ledger.reconfigure(&config).map_err(globs)?;
+        self.engine.reconfigure(&config.cleanup).map_err(globs)?;
+        self.interval = config.watch.census_interval;
+        self.config = config.clone();
+        self.reload_ok = true;
+        Ok(config)
+    }
+
+    /// A reload did not work.
+    pub(super) fn reload_failed(&mut self) {
+        self.reload_ok = false;
+    }
+
+    /// Takes an observation through all stages. `cpu` is what it cost to make.
+    pub(super) fn observed(&mut self, seen: Observation, cpu: Duration) {
+        let before = thread_time();
+        let members = self.attribution.observe(&seen.processes);
+        self.units = seen
+            .processes
+            .iter()
+            .zip(&members)
+            .filter(|(p, _)| !p.zombie)
+            .map(|(p, unit)| (p.id, unit.name.clone()))
+            .collect();
+        self.sources.clone_from(&seen.sources);
+        self.figures = seen.figures.clone();
+        self.ledger.census(seen, &members);
+        self.judge();
+        self.engine.verify(&self.leaks, self.ledger.clock());
+        self.pace(cpu + thread_time().saturating_sub(before));
+    }
+
+    /// Stretches the interval so that the census keeps to its budget.
+    fn pace(&mut self, cost: Duration) {
+        // One slow look on a busy host should not slow the next hour.
+        self.cost = if self.cost.is_zero() { cost } else { self.cost * 3 / 4 + cost / 4 };
+        let wanted = self.config.watch.census_interval;
+        let affordable = self.cost.div_f64(self.config.watch.census_cpu_budget.max(0.0001));
+        let interval = wanted.max(affordable);
+        let stretched = interval > wanted.mul_f64(1.5);
+        if stretched && interval > self.interval.mul_f64(1.5) {
+            tracing::info!(
+                interval = ?interval,
+                cost = ?self.cost,
+                "the census is stretched to keep to its processor budget"
+            );
+        }
+        self.interval = interval;
+    }
+
+    /// Takes task events. True if a process of a service has ended, which may
+    /// leave others behind: judge soon.
+    pub(super) fn tasks(&mut self, events: &[TaskEvent]) -> bool {
+        let mut soon = false;
+        for event in events {
+            let unit = self.attribution.task(event);
+            soon |= matches!(event, TaskEvent::Exit { .. })
+                && unit.as_ref().is_some_and(|u| u.kind.has_invocations());
+            self.ledger.task(event, unit.as_ref());
+        }
+        soon
+    }
+
+    /// Brings the verdicts up to date.
+    pub(super) fn judge(&mut self) {
+        for change in self.docket.judge(&self.ledger, &self.config, ClockPair::now()) {
+            announce(&change);
+        }
+        self.leaks = self.docket.leaks();
+    }
+
+    /// What is to be done about them.
+    pub(super) fn acts(&mut self) -> Vec<Act> {
+        let docket = &self.docket;
+        let members = |leak: &str| {
+            let members = docket.members(leak).into_iter();
+            members.map(|m| Target { id: m.id, cgroup: m.cgroup, comm: m.comm }).collect()
+        };
+        self.engine.consider(&self.leaks, &members, ClockPair::now())
+    }
+
+    /// An act is done.
+    pub(super) fn reported(&mut self, report: Report) {
+        self.engine.finished(report, ClockPair::now());
+    }
+
+    /// What deserves probes now.
+    pub(super) fn demand(&self) -> Demand {
+        let suspects: BTreeSet<Arc<str>> = self.docket.suspects();
+        Demand { units: self.units.clone(), suspects }
+    }
+
+    /// Between two censuses now.
+    pub(super) fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// Processor time of one turn.
+    pub(super) fn cost(&self) -> Duration {
+        self.cost
+    }
+
+    /// Everything an exporter may show.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            at: self.ledger.clock().wall,
+            started: self.started,
+            units: self.ledger.views(),
+            leaks: self.leaks.clone(),
+            confirmed_total: self.docket.confirmed_total().clone(),
+            actions: self.engine.records(),
+            actions_total: self.engine.totals().clone(),
+            sources: self.sources.clone(),
+            figures: self.figures.clone(),
+            corrections: self.ledger.corrections().clone(),
+            reload_ok: self.reload_ok,
+            interval: self.interval,
+        }
+    }
+}
+
+fn announce(change: &Change) {
+    let Leak { id, unit, held, kind, .. } = &change.leak;
+    let why = change.leak.evidence.first().map_or("", String::as_str);
+    match change.to {
+        State::Suspected => tracing::info!(%id, %unit, %kind, held, why, "suspected"),
+        State::Confirmed => tracing::warn!(%id, %unit, %kind, held, why, "leak confirmed"),
+        State::Resolved => tracing::info!(%id, %unit, %kind, held, why, "resolved"),
+    }
+}

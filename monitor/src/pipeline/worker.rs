@@ -1,0 +1,83 @@
+//! The census thread: owns the source, looks when asked.
+
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::config::Config;
+use crate::source::model::{Demand, Observation, TaskEvent};
+use crate::source::{Source, SourceError};
+use crate::time::Boottime;
+
+/// What the thread sends back.
+pub(super) enum Looked {
+    /// A look, and the processor time it took.
+    Saw(Box<Observation>, Duration),
+    /// `/proc` could not be read this time.
+    Failed(SourceError),
+}
+
+enum Order {
+    Look(Demand, Vec<TaskEvent>),
+    Reconfigure(Box<Config>),
+}
+
+/// A handle on the thread. Dropping it ends the thread, which drops the
+/// source, which detaches every program.
+pub(super) struct Worker {
+    orders: Sender<Order>,
+}
+
+impl Worker {
+    /// Starts the thread.
+    pub(super) fn start(source: Source, looked: mpsc::Sender<Looked>) -> io::Result<Self> {
+        let (orders, inbox) = channel();
+        thread::Builder::new()
+            .name("census".into())
+            .spawn(move || serve(source, &inbox, &looked))?;
+        Ok(Self { orders })
+    }
+
+    /// Asks for a look; false if the thread is gone.
+    pub(super) fn look(&self, demand: Demand, events: Vec<TaskEvent>) -> bool {
+        self.orders.send(Order::Look(demand, events)).is_ok()
+    }
+
+    /// Passes a new config on.
+    pub(super) fn reconfigure(&self, config: Config) {
+        let _ = self.orders.send(Order::Reconfigure(Box::new(config)));
+    }
+}
+
+fn serve(mut source: Source, inbox: &Receiver<Order>, looked: &mpsc::Sender<Looked>) {
+    for order in inbox {
+        let (demand, events) = match order {
+            Order::Look(demand, events) => (demand, events),
+            Order::Reconfigure(config) => {
+                source.reconfigure(&config);
+                continue;
+            }
+        };
+        let before = thread_time();
+        source.note(&events);
+        source.demand(&demand, Boottime::now());
+        let result = match source.look() {
+            Ok(seen) => {
+                Looked::Saw(Box::new(seen), thread_time().saturating_sub(before))
+            }
+            Err(e) => Looked::Failed(e),
+        };
+        if looked.blocking_send(result).is_err() {
+            return;
+        }
+    }
+}
+
+/// Processor time of this thread.
+pub(super) fn thread_time() -> Duration {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(t.tv_sec.unsigned_abs(), u32::try_from(t.tv_nsec).unwrap_or(0))
+}

@@ -11,7 +11,7 @@ use crate::detection::verdict::State;
 /// `/health`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthDoc {
-    /// The agent has looked at the host, and every unit is healthy.
+    /// The agent looks at the host, lately too, and every unit is healthy.
     pub is_healthy: bool,
     /// The agent's own.
     pub resource_usage: OwnUsage,
@@ -52,13 +52,14 @@ pub struct UnitUsage {
     pub processes: u64,
 }
 
-/// The document; before the first snapshot nobody can say that all is well.
-pub fn document(snapshot: Option<&Snapshot>, own: OwnUsage) -> HealthDoc {
+/// The document. Before the first snapshot, or while it is not `fresh`, nobody
+/// can say that all is well.
+pub fn document(snapshot: Option<&Snapshot>, fresh: bool, own: OwnUsage) -> HealthDoc {
     let Some(snapshot) = snapshot else {
         return HealthDoc { is_healthy: false, resource_usage: own, units: BTreeMap::new() };
     };
     let units: BTreeMap<_, _> = snapshot.units.iter().map(|view| unit(snapshot, view)).collect();
-    let is_healthy = units.values().all(|unit| unit.is_healthy);
+    let is_healthy = fresh && units.values().all(|unit| unit.is_healthy);
     HealthDoc { is_healthy, resource_usage: own, units }
 }
 
@@ -102,7 +103,7 @@ mod tests {
 
     #[test]
     fn the_document_is_as_promised() {
-        let got = serde_json::to_value(document(Some(&night()), OWN)).unwrap();
+        let got = serde_json::to_value(document(Some(&night()), true, OWN)).unwrap();
         let want = json!({
             "is_healthy": false,
             "resource_usage": {"open_files": 31, "max_files": 1024},
@@ -134,14 +135,18 @@ mod tests {
     fn a_confirmed_warning_about_a_limit_is_unhealthy_and_a_suspicion_is_not() {
         let mut snapshot = night();
         snapshot.leaks.retain(|l| l.rules == [Rule::Headroom]);
-        assert!(!document(Some(&snapshot), OWN).is_healthy);
+        assert!(!document(Some(&snapshot), true, OWN).is_healthy);
         snapshot.leaks[0].state = State::Suspected;
-        assert!(document(Some(&snapshot), OWN).is_healthy);
+        assert!(document(Some(&snapshot), true, OWN).is_healthy);
     }
 
     #[test]
-    fn nobody_is_healthy_before_the_first_look() {
-        assert!(!document(None, OWN).is_healthy);
+    fn nobody_is_healthy_before_the_first_look_or_long_after_the_last() {
+        assert!(!document(None, true, OWN).is_healthy);
+        let mut snapshot = night();
+        snapshot.leaks.clear();
+        assert!(document(Some(&snapshot), true, OWN).is_healthy);
+        assert!(!document(Some(&snapshot), false, OWN).is_healthy);
     }
 
     #[test]

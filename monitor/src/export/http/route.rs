@@ -40,7 +40,9 @@ pub(super) fn route(method: &Method, uri: &Uri, view: &View, telemetry_path: &st
         "/-/healthy" => verdict(view.alive(), "leakwatch is healthy."),
         "/-/ready" => verdict(view.ready(), "leakwatch is ready."),
         "/health" => {
-            let document = health::document(view.snapshot().as_deref(), health::own_usage());
+            let snapshot = view.snapshot();
+            let fresh = view.ready().is_ok();
+            let document = health::document(snapshot.as_deref(), fresh, health::own_usage());
             reply::json(StatusCode::OK, &document)
         }
         _ if path == "/api" || path.starts_with("/api/") => api(path, uri.query(), view),

@@ -1,22 +1,26 @@
 //! Accepting connections and letting go of them.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::patient::{Limits, Patient};
 use super::view::View;
 use super::{reply, route};
 
-/// Connections at a time; one more is closed at once.
+/// Connections at a time. For one more, the oldest that has not asked anything
+/// yet has to go, so that silent clients keep nobody out; where all have asked,
+/// the new one is closed at once.
 const MAX_CONNECTIONS: usize = 256;
 /// Bytes of request line and headers; hyper allows no less than 8192.
 const MAX_HEAD: usize = 16 * 1024;
@@ -33,6 +37,12 @@ struct Shared {
     telemetry_path: String,
     places: Arc<Semaphore>,
     limits: Limits,
+}
+
+/// A connection as the accepting loop remembers it.
+struct Guest {
+    asked: Arc<AtomicBool>,
+    task: AbortHandle,
 }
 
 /// Serves until `shutdown` turns true (or its sender is gone), then ends within
@@ -65,6 +75,7 @@ pub(super) async fn serve_within(
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>, mut shutdown: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
+    let mut guests = VecDeque::new();
     let mut full = false;
     loop {
         let accepted = tokio::select! {
@@ -72,6 +83,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut shutdown: watch:
             () = stopped(&mut shutdown) => break,
         };
         while connections.try_join_next().is_some() {}
+        guests.retain(|guest: &Guest| !guest.task.is_finished());
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -82,22 +94,21 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut shutdown: watch:
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
+        let Some(place) = place(&shared.places, &mut guests).await else {
             if !full {
-                tracing::warn!(
-                    limit = MAX_CONNECTIONS,
-                    "too many connections: new ones are closed"
-                );
+                tracing::warn!(limit = MAX_CONNECTIONS, "too many connections: closing new ones");
             }
             full = true;
             continue;
         };
         full = false;
-        let (shared, shutdown) = (Arc::clone(&shared), shutdown.clone());
-        connections.spawn(async move {
-            converse(stream, &shared, shutdown).await;
+        let asked = Arc::new(AtomicBool::new(false));
+        let (shared, shutdown, tell) = (Arc::clone(&shared), shutdown.clone(), Arc::clone(&asked));
+        let task = connections.spawn(async move {
+            converse(stream, &shared, &tell, shutdown).await;
             drop(place);
         });
+        guests.push_back(Guest { asked, task });
     }
     drop(listener);
     let farewell = async { while connections.join_next().await.is_some() {} };
@@ -105,8 +116,29 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut shutdown: watch:
     connections.shutdown().await;
 }
 
-async fn converse(stream: TcpStream, shared: &Shared, mut shutdown: watch::Receiver<bool>) {
+/// A place for one more, where there is one or one can be made.
+async fn place(
+    places: &Arc<Semaphore>,
+    guests: &mut VecDeque<Guest>,
+) -> Option<OwnedSemaphorePermit> {
+    if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+        return Some(place);
+    }
+    let silent = guests.iter().position(|guest| !guest.asked.load(Ordering::Relaxed))?;
+    guests.remove(silent)?.task.abort();
+    // It gives its place back as soon as the runtime drops it.
+    let freed = Arc::clone(places).acquire_owned();
+    timeout(Duration::from_millis(100), freed).await.ok()?.ok()
+}
+
+async fn converse(
+    stream: TcpStream,
+    shared: &Shared,
+    asked: &AtomicBool,
+    mut shutdown: watch::Receiver<bool>,
+) {
     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
+        asked.store(true, Ordering::Relaxed);
         let answer =
             route::route(request.method(), request.uri(), &shared.view, &shared.telemetry_path);
         let answer = reply::encode(request.headers(), answer);

@@ -202,9 +202,22 @@ fn clients_that_say_nothing_hurt_nobody_and_are_let_go() {
 }
 
 #[test]
+fn more_silent_clients_than_places_keep_nobody_out() {
+    let server = Server::start();
+    let _silent: Vec<TcpStream> = (0..400).map(|_| server.connect()).collect();
+    server.scrape_works();
+}
+
+#[test]
 fn a_connection_too_many_is_closed_at_once_and_places_come_back() {
     let server = Server::start();
     let held: Vec<TcpStream> = (0..256).map(|_| server.connect()).collect();
+    for mut stream in &held {
+        stream.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    }
+    for mut stream in &held {
+        stream.read_exact(&mut [0; 12]).unwrap();
+    }
     let mut one_more = server.connect();
     assert!(closed_within(&mut one_more, SECOND));
     drop(held);

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -54,11 +55,17 @@ struct Log {
 }
 
 impl Audit {
-    /// Opens or creates `audit.jsonl` in `state_dir`, readable by its owner only.
+    /// Opens or creates `audit.jsonl` in `state_dir`, which is made if need be;
+    /// both for their owner only.
     ///
     /// # Errors
-    /// The file cannot be opened for appending.
+    /// The directory cannot be made, or the file not opened for appending.
     pub fn open(state_dir: &Path) -> Result<Self, AuditError> {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(state_dir)
+            .map_err(|error| AuditError { path: state_dir.to_owned(), error })?;
         Self::open_with(state_dir, LIMIT)
     }
 

@@ -1,1 +1,14 @@
-//! Helpers of the suites.
+//! What the suites share: [`program`] and [`raw`] are the inside of a leaker or
+//! innocent, the rest is the outside of it, for the suites under `tests/tests/`.
+
+pub mod agent;
+pub mod cgroup;
+pub mod component;
+pub mod http;
+pub mod metrics;
+pub mod procfs;
+pub mod program;
+pub mod prometheus;
+pub mod raw;
+pub mod started;
+pub mod wait;

@@ -1,1 +1,81 @@
-//! x
+//! What /proc says, read anew for each question: the second opinion of the suites.
+
+use std::fs;
+use std::path::PathBuf;
+
+/// Number of open descriptors; `None` where there is no such process.
+pub fn open_fds(pid: u32) -> Option<u64> {
+    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64)
+}
+
+/// What each descriptor refers to, by number.
+pub fn fd_targets(pid: u32) -> Vec<(u32, PathBuf)> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    let target = |e: fs::DirEntry| {
+        let number = e.file_name().to_str()?.parse().ok()?;
+        Some((number, fs::read_link(e.path()).ok()?))
+    };
+    entries.flatten().filter_map(target).collect()
+}
+
+/// Number of threads.
+pub fn threads(pid: u32) -> Option<u64> {
+    Some(fs::read_dir(format!("/proc/{pid}/task")).ok()?.count() as u64)
+}
+
+/// The letter of its state; `None` where there is no such process.
+pub fn state(pid: u32) -> Option<char> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything; the state follows the last one.
+    let close = stat.iter().rposition(|b| *b == b')')?;
+    stat.get(close + 2).map(|b| char::from(*b))
+}
+
+/// It exists and has not ended. A zombie has ended, whoever is late to reap it.
+pub fn alive(pid: u32) -> bool {
+    state(pid).is_some_and(|s| s != 'Z' && s != 'X')
+}
+
+/// Pids of zombies whose parent is `parent`.
+pub fn zombies_of(parent: u32) -> Vec<u32> {
+    children_of(parent).into_iter().filter(|pid| state(*pid) == Some('Z')).collect()
+}
+
+/// Pids whose parent is `parent`.
+pub fn children_of(parent: u32) -> Vec<u32> {
+    all().into_iter().filter(|pid| parent_of(*pid) == Some(parent)).collect()
+}
+
+/// Every pid.
+pub fn all() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let close = stat.iter().rposition(|b| *b == b')')?;
+    let rest = String::from_utf8_lossy(stat.get(close + 2..)?).into_owned();
+    rest.split(' ').nth(1)?.parse().ok()
+}
+
+/// The command line, arguments joined by one space, lossily as text.
+pub fn command_line(pid: u32) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let joined: Vec<_> = bytes.split(|b| *b == 0).map(String::from_utf8_lossy).collect();
+    Some(joined.join(" ").trim_end().to_owned())
+}
+
+/// Ids of every BPF program and link that some process holds a descriptor of.
+pub fn bpf_ids() -> Vec<String> {
+    let mut ids = Vec::new();
+    for pid in all() {
+        let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { continue };
+        for entry in entries.flatten() {
+            let Ok(text) = fs::read_to_string(entry.path()) else { continue };
+            let of = |line: &&str| line.starts_with("prog_id:") || line.starts_with("link_id:");
+            ids.extend(text.lines().filter(of).map(|line| format!("pid {pid}: {line}")));
+        }
+    }
+    ids
+}

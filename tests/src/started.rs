@@ -1,1 +1,166 @@
-//! x
+//! A program that a suite started, and will end.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use crate::wait::{SOON, wait_until};
+
+/// The directory of this package's programs, beside which lies the agent.
+///
+/// # Panics
+/// The path of the running test cannot be read.
+pub fn program_dir() -> PathBuf {
+    let exe = std::env::current_exe().expect("/proc/self/exe can be read");
+    let dir = exe.parent().expect("a file lies in a directory");
+    // A suite lies in `deps`, a program does not.
+    if dir.ends_with("deps") { dir.parent().expect("deps lies in one") } else { dir }.to_owned()
+}
+
+/// The command for a program of this package.
+///
+/// # Panics
+/// It has not been built.
+pub fn program(name: &str) -> Command {
+    let path = program_dir().join(name);
+    assert!(path.is_file(), "{} is missing: build this whole package", path.display());
+    Command::new(path)
+}
+
+/// The command for a Python program of `tests/python/`, under Debian's interpreter.
+pub fn python(name: &str) -> Command {
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(name));
+    command
+}
+
+/// A running program with its lifeline (see [`crate::program`]); ended when dropped.
+pub struct Started {
+    name: String,
+    child: Child,
+    lifeline: Option<ChildStdin>,
+    lines: Receiver<String>,
+    said: Vec<String>,
+}
+
+impl Started {
+    /// Starts `command`; its standard output is read here, its errors go to ours.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    #[track_caller]
+    pub fn new(command: &mut Command) -> Self {
+        let name = format!("{command:?}");
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = child.unwrap_or_else(|e| panic!("cannot start {name}: {e}"));
+        let lifeline = child.stdin.take();
+        let out = child.stdout.take().expect("it is piped");
+        let (to, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                if to.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { name, child, lifeline, lines, said: Vec::new() }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Gives it a command.
+    ///
+    /// # Panics
+    /// It no longer listens.
+    #[track_caller]
+    pub fn tell(&mut self, word: &str) {
+        let lifeline = self.lifeline.as_mut().expect("the lifeline is whole");
+        writeln!(lifeline, "{word}")
+            .unwrap_or_else(|e| panic!("{} does not listen: {e}", self.name));
+    }
+
+    /// Waits for the next line that starts with `word`, and gives the rest of it.
+    ///
+    /// # Panics
+    /// It was not said within `limit`, or the program has ended.
+    #[track_caller]
+    pub fn hear(&mut self, word: &str, limit: Duration) -> String {
+        let begun = Instant::now();
+        loop {
+            let line = match self.lines.recv_timeout(limit.saturating_sub(begun.elapsed())) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("{} said {:?} and not {word:?} within {limit:?}", self.name, self.said)
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("{} ended after {:?}, before it said {word:?}", self.name, self.said)
+                }
+            };
+            self.said.push(line.clone());
+            if let Some(rest) = line.strip_prefix(word) {
+                return rest.trim().to_owned();
+            }
+        }
+    }
+
+    /// The next line that has been said already, if there is one.
+    pub fn heard(&mut self) -> Option<String> {
+        let line = self.lines.try_recv().ok()?;
+        self.said.push(line.clone());
+        Some(line)
+    }
+
+    /// Waits for `ready`.
+    #[track_caller]
+    pub fn ready(&mut self, limit: Duration) {
+        self.hear("ready", limit);
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// It has been reaped already.
+    #[track_caller]
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: takes no address; the pid is that of a child not yet reaped.
+        let sent = unsafe { libc::kill(self.pid() as libc::pid_t, signal) };
+        assert_eq!(sent, 0, "{} cannot be signalled", self.name);
+    }
+
+    /// Whether it has ended, and how.
+    ///
+    /// # Panics
+    /// The kernel does not say.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be waited for")
+    }
+
+    /// Ends it now, and reaps it. What it started lives on if it holds a lifeline.
+    pub fn kill(&mut self) -> ExitStatus {
+        let _ = self.child.kill();
+        self.child.wait().unwrap_or_else(|_| ExitStatus::from_raw(0))
+    }
+
+    /// Cuts the lifeline, which ends it and all that it started, and waits for it.
+    ///
+    /// # Panics
+    /// It does not end.
+    #[track_caller]
+    pub fn release(&mut self) {
+        self.lifeline = None;
+        wait_until(&format!("the end of {}", self.name), SOON, || self.ended());
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        self.lifeline = None;
+        self.kill();
+    }
+}

@@ -80,7 +80,8 @@ fn rotate(log: &Path, i: usize, remove: bool) -> std::io::Result<()> {
 fn logrotate_asks_to_reopen() {
     let me = std::process::id().to_string();
     let sent = std::process::Command::new("/bin/kill").args(["-HUP", &me]).status();
-    while sent.as_ref().is_ok_and(std::process::ExitStatus::success) && !HUP.load(Ordering::SeqCst) {
+    while sent.as_ref().is_ok_and(std::process::ExitStatus::success) && !HUP.load(Ordering::SeqCst)
+    {
         std::thread::sleep(Duration::from_millis(1));
     }
 }

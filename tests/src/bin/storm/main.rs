@@ -73,7 +73,8 @@ fn rage(flags: &Flags, index: u64) {
     for thread in 0..threads {
         let calm = Arc::clone(&calm);
         std::thread::spawn(move || {
-            let mut weather = Weather::new(seed * 1000 + index * 100 + thread as u64, send, receive);
+            let mut weather =
+                Weather::new(seed * 1000 + index * 100 + thread as u64, send, receive);
             while Instant::now() < end {
                 for _ in 0..64 {
                     weather.gust();

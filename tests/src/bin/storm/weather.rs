@@ -22,7 +22,12 @@ pub struct Weather {
 
 impl Weather {
     pub fn new(seed: u64, send: Fd, receive: Fd) -> Self {
-        Self { random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, held: Vec::new(), send, receive }
+        Self {
+            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            held: Vec::new(),
+            send,
+            receive,
+        }
     }
 
     /// Below `n`, by xorshift: the same seed gives the same storm.
@@ -105,7 +110,8 @@ impl Weather {
     /// `number` with one of the held descriptors before the other arguments.
     fn dup(&mut self, number: std::ffi::c_long, rest: &[std::ffi::c_long]) {
         if let Some(fd) = self.any() {
-            let arguments: Vec<_> = std::iter::once(fd.into()).chain(rest.iter().copied()).collect();
+            let arguments: Vec<_> =
+                std::iter::once(fd.into()).chain(rest.iter().copied()).collect();
             self.keep(raw::plain(number, &arguments));
         }
     }

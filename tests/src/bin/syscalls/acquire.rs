@@ -53,9 +53,7 @@ pub const WAYS: &[Way] = &[
     #[cfg(target_arch = "x86_64")]
     ("dup2", "other", |b| one(libc::SYS_dup2, &[b.source.into(), free_number()?])),
     ("dup3", "other", |b| one(libc::SYS_dup3, &[b.source.into(), free_number()?, 0])),
-    ("fcntl-dupfd", "other", |b| {
-        one(libc::SYS_fcntl, &[b.source.into(), libc::F_DUPFD.into(), 0])
-    }),
+    ("fcntl-dupfd", "other", |b| one(libc::SYS_fcntl, &[b.source.into(), libc::F_DUPFD.into(), 0])),
     ("fcntl-dupfd-cloexec", "other", |b| {
         one(libc::SYS_fcntl, &[b.source.into(), libc::F_DUPFD_CLOEXEC.into(), 0])
     }),
@@ -79,9 +77,7 @@ pub const WAYS: &[Way] = &[
     ("io_uring_setup", "io_uring", |_| io_uring()),
     ("userfaultfd", "other", |_| one(libc::SYS_userfaultfd, &[1])),
     ("pidfd_open", "pidfd", |_| one(libc::SYS_pidfd_open, &[std::process::id().into(), 0])),
-    ("pidfd_getfd", "other", |b| {
-        one(libc::SYS_pidfd_getfd, &[b.pidfd.into(), b.source.into(), 0])
-    }),
+    ("pidfd_getfd", "other", |b| one(libc::SYS_pidfd_getfd, &[b.pidfd.into(), b.source.into(), 0])),
     #[cfg(target_arch = "x86_64")]
     ("clone-pidfd", "pidfd", |_| clone_pidfd()),
     ("clone3-pidfd", "pidfd", |_| clone3_pidfd()),
@@ -214,9 +210,13 @@ fn mq_open(_: &Bench) -> Answer<Vec<Fd>> {
     let name = CString::new(format!("leakwatch-{}", std::process::id())).expect("no NUL");
     let name = name.as_ptr() as c_long;
     let flags = (libc::O_RDWR | libc::O_CREAT).into();
-    // SAFETY: a C string; null attributes are the defaults.
+    // struct mq_attr: flags, most messages, their size, how many there are, reserved.
+    // Small ones: by default nine queues fill RLIMIT_MSGQUEUE.
+    let attributes: [c_long; 8] = [0, 1, 16, 0, 0, 0, 0, 0];
+    // SAFETY: a C string and a struct mq_attr.
     unsafe {
-        let fd = raw::call(libc::SYS_mq_open, &[name, flags, 0o600, 0])?;
+        let attributes = attributes.as_ptr() as c_long;
+        let fd = raw::call(libc::SYS_mq_open, &[name, flags, 0o600, attributes])?;
         raw::call(libc::SYS_mq_unlink, &[name])?;
         Ok(vec![fd as Fd])
     }
@@ -268,16 +268,8 @@ fn clone3_pidfd() -> Answer<Vec<Fd>> {
     let mut pidfd: Fd = -1;
     // struct clone_args, version 0 (64 bytes): flags, pidfd, child_tid, parent_tid,
     // exit_signal, stack, stack_size, tls.
-    let arguments: [u64; 8] = [
-        libc::CLONE_PIDFD as u64,
-        &raw mut pidfd as u64,
-        0,
-        0,
-        libc::SIGCHLD as u64,
-        0,
-        0,
-        0,
-    ];
+    let arguments: [u64; 8] =
+        [libc::CLONE_PIDFD as u64, &raw mut pidfd as u64, 0, 0, libc::SIGCHLD as u64, 0, 0, 0];
     // SAFETY: as in `clone_pidfd`.
     unsafe {
         let pid = raw::call(libc::SYS_clone3, &[arguments.as_ptr() as c_long, 64])?;

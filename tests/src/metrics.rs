@@ -56,7 +56,7 @@ impl Scrape {
 }
 
 fn sample(line: &str) -> Option<Sample> {
-    let end = line.find(|c: char| c == '{' || c == ' ')?;
+    let end = line.find(['{', ' '])?;
     let (name, mut rest) = line.split_at(end);
     let mut labels = BTreeMap::new();
     if let Some(inside) = rest.strip_prefix('{') {

@@ -1,0 +1,376 @@
+//! Each leaker is confirmed with the right unit, kind, rule and count, while its
+//! innocent twins run beside it under the same agent and are never confirmed.
+
+use std::process::Command;
+use std::time::Duration;
+
+use leakwatch::detection::verdict::{Leak, Rule, State};
+use leakwatch_tests::agent::{Agent, FAST, Plan};
+use leakwatch_tests::component::need_root;
+use leakwatch_tests::procfs;
+use leakwatch_tests::started::{Started, program, python};
+use leakwatch_tests::wait::wait_until;
+
+/// From the start of a leaker to its verdict, at most.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What is to be said of a leaker once it has leaked all it will.
+struct Expected {
+    unit: &'static str,
+    rule: Rule,
+    kind: &'static str,
+    held: u64,
+    /// A word of the cohort or of the examples' paths.
+    names: &'static str,
+    pinned: u64,
+}
+
+/// A match rule for a program with `--tag t-UNIT`.
+fn unit(name: &str, more: &str) -> String {
+    format!("[[unit]]\nname = \"{name}\"\ncmdline = \"*--tag t-{name}*\"\n{more}\n")
+}
+
+fn tagged(mut command: Command, unit: &str, arguments: &[&str]) -> Started {
+    Started::new(command.args(["--tag", &format!("t-{unit}")]).args(arguments))
+}
+
+const LEAKERS: &[Expected] = &[
+    Expected {
+        unit: "deployer-leaks",
+        rule: Rule::UnclosedLogHandle,
+        kind: "log",
+        held: 20,
+        names: "deployer-leaks.log",
+        pinned: 0,
+    },
+    Expected {
+        unit: "sqlite-leaks",
+        rule: Rule::RisingFloor,
+        kind: "regular",
+        held: 40,
+        names: "sqlite-leaks.db",
+        pinned: 0,
+    },
+    Expected {
+        unit: "threads-leak",
+        rule: Rule::ThreadGrowth,
+        kind: "thread",
+        held: 40,
+        names: "threads",
+        pinned: 0,
+    },
+    Expected {
+        unit: "children-leak",
+        rule: Rule::Zombie,
+        kind: "process",
+        held: 12,
+        names: "children",
+        pinned: 0,
+    },
+    Expected {
+        unit: "logger-holds",
+        rule: Rule::DeletedFileHeld,
+        kind: "log",
+        held: 10,
+        names: "logger-holds.log",
+        pinned: 10 * 8192,
+    },
+    Expected {
+        unit: "logger-until-hup",
+        rule: Rule::UnclosedLogHandle,
+        kind: "log",
+        held: 10,
+        names: "logger-until-hup.log",
+        pinned: 0,
+    },
+];
+
+const INNOCENTS: &[&str] = &[
+    "deployer-closes",
+    "sqlite-pool",
+    "threads-pool",
+    "children-reaped",
+    "logger-reopens",
+    "connection-pool",
+    "load",
+    "file-burst",
+];
+
+fn start_leakers(dir: &str) -> Vec<Started> {
+    let in_dir = |name: &str| format!("{dir}/{name}");
+    vec![
+        tagged(
+            python("deployer.py"),
+            "deployer-leaks",
+            &["--log", &in_dir("deployer-leaks.log"), "--count", "20", "--pace", "400"],
+        ),
+        tagged(
+            program("sqlite-connections"),
+            "sqlite-leaks",
+            &["--db", &in_dir("sqlite-leaks.db"), "--count", "40", "--pace", "250"],
+        ),
+        tagged(program("threads"), "threads-leak", &["--count", "40", "--pace", "250"]),
+        tagged(program("children"), "children-leak", &["--count", "12", "--pace", "500"]),
+        tagged(
+            program("rotating-logger"),
+            "logger-holds",
+            &[
+                "--log",
+                &in_dir("logger-holds.log"),
+                "--count",
+                "10",
+                "--pace",
+                "600",
+                "--bytes",
+                "8192",
+            ],
+        ),
+        tagged(
+            program("rotating-logger"),
+            "logger-until-hup",
+            &[
+                "--mode",
+                "until-hup",
+                "--log",
+                &in_dir("logger-until-hup.log"),
+                "--count",
+                "10",
+                "--pace",
+                "600",
+            ],
+        ),
+    ]
+}
+
+fn start_innocents(dir: &str) -> Vec<Started> {
+    let in_dir = |name: &str| format!("{dir}/{name}");
+    vec![
+        tagged(
+            python("deployer.py"),
+            "deployer-closes",
+            &[
+                "--mode",
+                "close",
+                "--log",
+                &in_dir("deployer-closes.log"),
+                "--count",
+                "20",
+                "--pace",
+                "400",
+            ],
+        ),
+        tagged(
+            program("sqlite-connections"),
+            "sqlite-pool",
+            &["--mode", "pool", "--db", &in_dir("sqlite-pool.db"), "--pace", "250"],
+        ),
+        tagged(program("threads"), "threads-pool", &["--mode", "pool", "--pace", "250"]),
+        tagged(program("children"), "children-reaped", &["--mode", "reap", "--pace", "250"]),
+        tagged(
+            program("rotating-logger"),
+            "logger-reopens",
+            &["--mode", "reopen", "--log", &in_dir("logger-reopens.log"), "--pace", "300"],
+        ),
+        tagged(program("connections"), "connection-pool", &["--count", "60", "--pace", "50"]),
+        tagged(
+            program("connections"),
+            "load",
+            &["--mode", "load", "--count", "60", "--pace", "50", "--rise", "6000", "--stay", "800"],
+        ),
+        tagged(program("file-burst"), "file-burst", &["--dir", dir, "--times", "2"]),
+    ]
+}
+
+/// The open verdict on `wanted`, where its state and count are right.
+fn verdict(agent: &Agent, wanted: &Expected) -> Option<Leak> {
+    agent.leaks().into_iter().find(|leak| {
+        &*leak.unit == wanted.unit
+            && leak.rules.contains(&wanted.rule)
+            && leak.kind == wanted.kind
+            && leak.state == State::Confirmed
+            && leak.held == wanted.held
+    })
+}
+
+#[test]
+fn leakers_are_confirmed_and_innocents_never() {
+    if need_root().is_none() {
+        return;
+    }
+    let mut config = FAST.to_owned();
+    for name in LEAKERS.iter().map(|l| l.unit).chain(INNOCENTS.iter().copied()) {
+        config.push_str(&unit(name, ""));
+    }
+    let agent = Plan::new(config).start();
+    let dir = agent.dir().join("work");
+    std::fs::create_dir(&dir).expect("a directory");
+    let dir = dir.display().to_string();
+    let mut innocents = start_innocents(&dir);
+    let mut leakers = start_leakers(&dir);
+
+    for (wanted, leaker) in LEAKERS.iter().zip(&mut leakers) {
+        leaker.ready(LIMIT);
+        let seen = || -> Vec<String> {
+            let of_unit = |l: &Leak| &*l.unit == wanted.unit;
+            agent.leaks().into_iter().filter(of_unit).map(|l| format!("{l:#?}")).collect()
+        };
+        let begun = std::time::Instant::now();
+        let leak = loop {
+            if let Some(leak) = verdict(&agent, wanted) {
+                break leak;
+            }
+            let (rule, held) = (wanted.rule, wanted.held);
+            assert!(
+                begun.elapsed() < LIMIT,
+                "{}: {held} {} by {rule} were to be confirmed, not\n{}",
+                wanted.unit,
+                wanted.kind,
+                seen().join("\n")
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        };
+        check(&leak, wanted, leaker.pid());
+        let answer = agent.json(&format!("/api/v1/leaks/{}", leak.id));
+        assert_eq!(answer["unit"], wanted.unit);
+    }
+    for innocent in &mut innocents {
+        innocent.ready(LIMIT);
+    }
+    // Whoever was to be confirmed late is so by now: as long again.
+    let count =
+        |unit: &str| agent.metrics().sum("leakwatch_leaks_confirmed_total", &[("unit", unit)]);
+    leakwatch_tests::wait::stays(Duration::from_secs(8), || {
+        let guilty: Vec<_> = INNOCENTS.iter().filter(|u| count(u).unwrap_or(0.0) > 0.0).collect();
+        if guilty.is_empty() { Ok(()) } else { Err(guilty) }
+    })
+    .unwrap_or_else(|guilty| {
+        let leaks: Vec<_> = INNOCENTS.iter().flat_map(|u| agent.confirmed(u)).collect();
+        panic!("{guilty:?} are innocent, and were confirmed: {leaks:#?}")
+    });
+    for wanted in LEAKERS {
+        let labels = [("unit", wanted.unit), ("rule", wanted.rule.as_str())];
+        assert_eq!(agent.metrics().one("leakwatch_leaks_confirmed_total", &labels), Some(1.0));
+    }
+}
+
+fn check(leak: &Leak, wanted: &Expected, pid: u32) {
+    let unit = wanted.unit;
+    assert_eq!(leak.unit_kind.as_str(), "rule", "{unit}");
+    assert!(leak.confirmed_at >= Some(leak.first_seen), "{unit}: {leak:#?}");
+    assert!(leak.confidence > 0.5 && leak.confidence <= 1.0, "{unit}: {}", leak.confidence);
+    assert!(leak.oldest_age_seconds > 0.0, "{unit}");
+    let numbers = leak.evidence.iter().any(|s| s.contains(|c: char| c.is_ascii_digit()));
+    assert!(numbers, "{unit}: evidence has numbers: {:?}", leak.evidence);
+    assert!(!leak.examples.is_empty() && leak.examples.len() <= 10, "{unit}: {leak:#?}");
+    let named = leak.examples.iter().any(|e| e.path.contains(wanted.names))
+        || leak.cohort.contains(wanted.names);
+    assert!(
+        named,
+        "{unit}: {:?} is named neither in {:?} nor in its examples",
+        wanted.names, leak.cohort
+    );
+    if wanted.kind == "process" {
+        let zombies = procfs::zombies_of(pid);
+        assert!(leak.examples.iter().all(|e| e.pid == pid || zombies.contains(&e.pid)), "{unit}");
+    } else {
+        assert!(leak.examples.iter().all(|e| e.pid == pid), "{unit}: {:?}", leak.examples);
+    }
+    for example in &leak.examples {
+        assert_eq!(example.fd.is_some(), leak.resource.as_str() == "fd", "{unit}: {example:?}");
+    }
+    if wanted.pinned > 0 {
+        assert_eq!(leak.pinned_bytes, wanted.pinned, "{unit}");
+    }
+}
+
+#[test]
+fn workers_that_outlive_their_manager_are_orphans() {
+    if need_root().is_none() {
+        return;
+    }
+    let config = format!("{FAST}{}", unit("crashing", "orphans = [\"*agent-runner*\"]"));
+    let agent = Plan::new(config).start();
+    let mut manager = tagged(program("manager"), "crashing", &["--workers", "5"]);
+    let workers: Vec<u32> =
+        (0..5).map(|_| manager.hear("worker", LIMIT).parse().expect("worker PID")).collect();
+    agent.census();
+    assert_eq!(agent.unit("crashing").expect("it runs")["processes"], 6);
+    assert!(agent.confirmed("crashing").is_empty(), "nothing is wrong yet");
+
+    manager.kill();
+    let leak = wait_until("five orphans", LIMIT, || {
+        agent
+            .confirmed("crashing")
+            .into_iter()
+            .find(|l| l.rules.contains(&Rule::Orphan) && l.held == 5)
+    });
+    assert_eq!((leak.resource.as_str(), leak.kind.as_str()), ("process", "process"));
+    let mut named: Vec<u32> = leak.examples.iter().map(|e| e.pid).collect();
+    named.sort_unstable();
+    let mut wanted = workers.clone();
+    wanted.sort_unstable();
+    assert_eq!(named, wanted);
+    assert_eq!(agent.metrics().one("leakwatch_unit_orphans", &[("unit", "crashing")]), Some(5.0));
+    // No cleanup rule: nobody is touched.
+    assert!(workers.iter().all(|pid| procfs::alive(*pid)));
+
+    manager.release();
+    wait_until("the verdict to end with the orphans", LIMIT, || {
+        agent.leaks().into_iter().find(|l| l.id == leak.id && l.state == State::Resolved)
+    });
+}
+
+#[test]
+fn a_process_near_its_limit_is_a_warning_and_no_leak() {
+    if need_root().is_none() {
+        return;
+    }
+    let agent = Plan::new(format!("{FAST}{}", unit("cramped", ""))).start();
+    // 20 connections are 40 descriptors, with the listener and the streams 44 of 46.
+    let mut command = Command::new("/usr/bin/prlimit");
+    command.arg("--nofile=46:46").arg(program("connections").get_program());
+    let mut pool = tagged(command, "cramped", &["--count", "20", "--pace", "20"]);
+    pool.ready(LIMIT);
+    let warning = wait_until("a warning about the limit", LIMIT, || {
+        agent.leaks().into_iter().find(|l| &*l.unit == "cramped" && l.rules == [Rule::Headroom])
+    });
+    assert_eq!((warning.held, warning.limit), (44, Some(46)), "{warning:#?}");
+    let health = agent.json("/health");
+    let usage = &health["units"]["cramped"]["resource_usage"];
+    assert_eq!((usage["open_files"].as_u64(), usage["max_files"].as_u64()), (Some(44), Some(46)));
+    assert_eq!(health["units"]["cramped"]["leaks"], 0, "a warning is no leak: {health}");
+}
+
+#[test]
+fn a_service_in_a_cgroup_is_named_by_it_and_keeps_its_name_over_restarts() {
+    if need_root().is_none() {
+        return;
+    }
+    let name = format!("leaky-test-{}.service", std::process::id());
+    let Some(group) = leakwatch_tests::cgroup::Cgroup::make(&format!("/system.slice/{name}"))
+    else {
+        return;
+    };
+    let agent = Plan::new(FAST).start();
+    let log = agent.dir().join("service.log").display().to_string();
+    for life in 1..=2 {
+        let mut command = python("deployer.py");
+        group.hold(&mut command);
+        let mut service = Started::new(command.args(["--log", &log, "--count", "15"]));
+        service.ready(LIMIT);
+        let leak = wait_until("a leak of the service", LIMIT, || {
+            agent.confirmed(&name).into_iter().find(|l| l.held == 15)
+        });
+        assert_eq!((&*leak.unit, leak.unit_kind.as_str()), (name.as_str(), "service"));
+        let unit = agent.unit(&name).expect("it runs");
+        assert_eq!(unit["invocation"], life, "{unit}");
+        assert_eq!(unit["cgroup"], group.path.as_str());
+        let shown = unit["open_fds_total"].as_u64();
+        assert_eq!(shown, procfs::open_fds(service.pid()));
+        service.release();
+        wait_until("the verdict to end with the service", LIMIT, || {
+            let gone = |l: &Leak| l.id == leak.id && l.state == State::Resolved;
+            agent.leaks().iter().any(gone).then_some(())
+        });
+    }
+}

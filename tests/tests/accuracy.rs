@@ -1,0 +1,230 @@
+//! Each system call that acquires or releases descriptors, K times: K counted.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use leakwatch_tests::agent::{Agent, FAST, Plan};
+use leakwatch_tests::component::{need_root, say};
+use leakwatch_tests::metrics::Scrape;
+use leakwatch_tests::procfs;
+use leakwatch_tests::started::{Started, program};
+use leakwatch_tests::wait::wait_until;
+
+const LIMIT: Duration = Duration::from_secs(30);
+const K: u64 = 100;
+
+/// A way in: its name, what a probe can tell of its kind, and what one go of it
+/// acquires and releases besides (a client that connects, a number tried out).
+type Way = (&'static str, &'static str, u64, u64);
+
+const WAYS: &[Way] = &[
+    #[cfg(target_arch = "x86_64")]
+    ("open", "regular", 1, 0),
+    #[cfg(target_arch = "x86_64")]
+    ("creat", "regular", 1, 0),
+    ("openat", "regular", 1, 0),
+    ("openat2", "regular", 1, 0),
+    ("socket", "socket", 1, 0),
+    ("socketpair", "socket", 2, 0),
+    #[cfg(target_arch = "x86_64")]
+    ("accept", "socket", 2, 1),
+    ("accept4", "socket", 2, 1),
+    #[cfg(target_arch = "x86_64")]
+    ("pipe", "pipe", 2, 0),
+    ("pipe2", "pipe", 2, 0),
+    ("dup", "other", 1, 0),
+    #[cfg(target_arch = "x86_64")]
+    ("dup2", "other", 1, 0),
+    ("dup3", "other", 1, 0),
+    ("fcntl-dupfd", "other", 1, 0),
+    ("fcntl-dupfd-cloexec", "other", 1, 0),
+    #[cfg(target_arch = "x86_64")]
+    ("eventfd", "eventfd", 1, 0),
+    ("eventfd2", "eventfd", 1, 0),
+    #[cfg(target_arch = "x86_64")]
+    ("epoll_create", "epoll", 1, 0),
+    ("epoll_create1", "epoll", 1, 0),
+    ("timerfd_create", "timerfd", 1, 0),
+    #[cfg(target_arch = "x86_64")]
+    ("signalfd", "signalfd", 1, 0),
+    ("signalfd4", "signalfd", 1, 0),
+    #[cfg(target_arch = "x86_64")]
+    ("inotify_init", "inotify", 1, 0),
+    ("inotify_init1", "inotify", 1, 0),
+    ("fanotify_init", "inotify", 1, 0),
+    ("memfd_create", "memfd", 1, 0),
+    ("perf_event_open", "perf", 1, 0),
+    ("bpf", "bpf", 1, 0),
+    ("io_uring_setup", "io_uring", 1, 0),
+    ("userfaultfd", "other", 1, 0),
+    ("pidfd_open", "pidfd", 1, 0),
+    ("pidfd_getfd", "other", 1, 0),
+    #[cfg(target_arch = "x86_64")]
+    ("clone-pidfd", "pidfd", 1, 0),
+    ("clone3-pidfd", "pidfd", 1, 0),
+    ("open_by_handle_at", "regular", 1, 0),
+    ("recvmsg", "other", 1, 0),
+    ("recvmsg-three", "other", 3, 0),
+    ("recvmmsg", "other", 1, 0),
+    ("fsopen", "other", 1, 0),
+    ("fspick", "other", 1, 0),
+    ("open_tree", "other", 1, 0),
+    ("mq_open", "other", 1, 0),
+];
+
+/// Ways out, with what each releases and acquires per descriptor.
+const OUTS: &[(&str, u64, u64)] = &[
+    ("close", 1, 0),
+    ("close_range", 1, 0),
+    ("dup3", 2, 1),
+    #[cfg(target_arch = "x86_64")]
+    ("dup2", 2, 1),
+];
+
+/// Opened and closed so far.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Flow {
+    opened: f64,
+    closed: f64,
+    opened_of_kind: f64,
+}
+
+fn flow(scrape: &Scrape, unit: &str, kind: &str) -> Option<Flow> {
+    let labels = [("unit", unit)];
+    let of_kind = [("unit", unit), ("kind", kind)];
+    Some(Flow {
+        opened: scrape.sum("leakwatch_unit_fds_opened_total", &labels)?,
+        closed: scrape.sum("leakwatch_unit_fds_closed_total", &labels)?,
+        opened_of_kind: scrape.sum("leakwatch_unit_fds_opened_total", &of_kind).unwrap_or(0.0),
+    })
+}
+
+/// One way under test.
+struct Bench {
+    way: Way,
+    out: (&'static str, u64, u64),
+    unit: String,
+    program: Started,
+    /// Descriptors the way left open; `None` where it was refused.
+    held: Option<u64>,
+}
+
+fn benches(agent: &Agent) -> Vec<Bench> {
+    let dir = agent.dir().display().to_string();
+    WAYS.iter()
+        .enumerate()
+        .map(|(i, way)| {
+            let out = OUTS[i % OUTS.len()];
+            let unit = format!("way-{}", way.0);
+            let arguments = ["--in", way.0, "--out", out.0, "--dir", &dir, "--tag", &unit];
+            let mut command = program("syscalls");
+            command.args(arguments).args(["--count", &K.to_string()]);
+            Bench { way: *way, out, unit, program: Started::new(&mut command), held: None }
+        })
+        .collect()
+}
+
+#[test]
+fn every_acquisition_and_release_is_counted_once() {
+    if need_root().is_none() {
+        return;
+    }
+    let mut config = FAST.replace("[watch]", "[watch]\nprobes = \"always\"\nstacks = \"off\"");
+    for (name, ..) in WAYS {
+        let cmdline = format!("*--tag way-{name} *");
+        config.push_str(&format!("[[unit]]\nname = \"way-{name}\"\ncmdline = \"{cmdline}\"\n"));
+    }
+    let agent = Plan::new(config).start();
+    let mut benches = benches(&agent);
+    for bench in &mut benches {
+        bench.program.ready(LIMIT);
+    }
+    // The probes must know whose each process is before anything is counted.
+    agent.census();
+    agent.census();
+    let start = snapshot(&agent, &benches);
+
+    for bench in &mut benches {
+        bench.program.tell("acquire");
+    }
+    for bench in &mut benches {
+        bench.held = acquired(bench);
+    }
+    agent.census();
+    let middle = snapshot(&agent, &benches);
+    let mut wrong = Vec::new();
+    for bench in benches.iter().filter(|b| b.held.is_some()) {
+        let (name, kind, opens, closes) = bench.way;
+        let (from, to) = (start[&bench.unit], middle[&bench.unit]);
+        let got = ((to.opened - from.opened) as u64, (to.closed - from.closed) as u64);
+        if got != (K * opens, K * closes) {
+            wrong.push(format!(
+                "{name}: {:?} opened and closed, not {:?}",
+                got,
+                (K * opens, K * closes)
+            ));
+        }
+        let of_kind = (to.opened_of_kind - from.opened_of_kind) as u64;
+        // What is tried out beforehand may be of another kind.
+        if of_kind != K * opens && closes == 0 {
+            wrong.push(format!("{name}: {of_kind} of {} were {kind}", K * opens));
+        }
+        let shown = agent.unit(&bench.unit).expect("it runs")["open_fds_total"].as_u64();
+        let truth = procfs::open_fds(bench.program.pid());
+        if shown != truth {
+            wrong.push(format!("{name}: the census says {shown:?}, /proc {truth:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{K} times each:\n{}", wrong.join("\n"));
+
+    releases_are_counted(&agent, &mut benches, &middle);
+    let lost = agent.metrics().sum("leakwatch_events_lost_total", &[]);
+    assert_eq!(lost, Some(0.0), "nothing is lost at this pace");
+}
+
+/// What the program says it acquired.
+fn acquired(bench: &mut Bench) -> Option<u64> {
+    let line = wait_until("an answer", LIMIT, || bench.program.heard());
+    if let Some(errno) = line.strip_prefix("refused ") {
+        say(format_args!("SKIPPED: {} is refused here with errno {errno}", bench.way.0));
+        return None;
+    }
+    let words: Vec<&str> = line.split(' ').collect();
+    assert_eq!(words[..2], ["acquired", bench.way.1]);
+    words[2].parse().ok()
+}
+
+fn snapshot(agent: &Agent, benches: &[Bench]) -> BTreeMap<String, Flow> {
+    // A unit of which nothing has been counted yet has no series; a program that
+    // has loaded its libraries under the probes has.
+    let scrape = agent.metrics();
+    benches
+        .iter()
+        .map(|b| {
+            let none = Flow { opened: 0.0, closed: 0.0, opened_of_kind: 0.0 };
+            (b.unit.clone(), flow(&scrape, &b.unit, b.way.1).unwrap_or(none))
+        })
+        .collect()
+}
+
+fn releases_are_counted(agent: &Agent, benches: &mut [Bench], before: &BTreeMap<String, Flow>) {
+    for bench in benches.iter_mut().filter(|b| b.held.is_some()) {
+        bench.program.tell("release");
+        bench.program.hear("released", LIMIT);
+    }
+    agent.census();
+    let after = snapshot(agent, benches);
+    let mut wrong = Vec::new();
+    for bench in benches.iter() {
+        let Some(held) = bench.held else { continue };
+        let (out, closes, opens) = bench.out;
+        let (from, to) = (before[&bench.unit], after[&bench.unit]);
+        let got = ((to.opened - from.opened) as u64, (to.closed - from.closed) as u64);
+        if got != (held * opens, held * closes) {
+            let want = (held * opens, held * closes);
+            wrong
+                .push(format!("{} by {out}: {got:?} opened and closed, not {want:?}", bench.way.0));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

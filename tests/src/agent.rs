@@ -116,7 +116,14 @@ impl Plan {
         let log = dir.path().join("agent.log");
         let address = free_address();
         let mut line: Vec<String> = self.wrapper;
-        line.push(binary().display().to_string());
+        if line.is_empty() {
+            line.push(binary().display().to_string());
+        } else {
+            // Another user may not reach into the build directory.
+            let copy = dir.path().join("leakwatch");
+            fs::copy(binary(), &copy).expect("room for a copy of the agent");
+            line.push(copy.display().to_string());
+        }
         let mut command = Command::new(&line[0]);
         command.args(&line[1..]).arg("watch").arg("--config").arg(&config);
         command.arg("--state-dir").arg(dir.path().join("state"));
@@ -148,6 +155,12 @@ impl Agent {
         fs::read(self.dir.path().join("agent.log"))
             .map(|b| String::from_utf8_lossy(&b).into_owned())
             .unwrap_or_default()
+    }
+
+    /// The binary it runs as, or may run as under another user.
+    pub fn binary(&self) -> PathBuf {
+        let copy = self.dir.path().join("leakwatch");
+        if copy.is_file() { copy } else { binary() }
     }
 
     /// Its config file.

@@ -1,0 +1,178 @@
+//! The ladder: what is denied is named, with the errno, the capability and what to
+//! grant, and is never shown as 0.
+
+use std::process::Command;
+use std::time::Duration;
+
+use leakwatch::detection::verdict::Rule;
+use leakwatch_tests::agent::{Agent, FAST, Plan};
+use leakwatch_tests::component::{need_program, need_root};
+use leakwatch_tests::procfs;
+use leakwatch_tests::started::{Started, program, python};
+use leakwatch_tests::wait::wait_until;
+use serde_json::Value;
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// CAP_SYS_ADMIN implies each of the others (`bpf_capable`, `perfmon_capable`).
+const NO_BPF: &[&str] = &["setpriv", "--bounding-set=-bpf,-sys_admin"];
+const NO_PERFMON: &[&str] = &["setpriv", "--bounding-set=-perfmon,-sys_admin"];
+const NOBODY: &[&str] = &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+
+fn config() -> String {
+    let fast = FAST.replace("[watch]", "[watch]\nprobes = \"always\"");
+    let unit =
+        |name: &str| format!("[[unit]]\nname = \"{name}\"\ncmdline = \"*--tag t-{name}*\"\n");
+    format!("{fast}{}{}", unit("victim"), unit("own"))
+}
+
+fn start(wrapper: &[&str]) -> Option<Agent> {
+    need_root()?;
+    need_program("setpriv")?;
+    Some(Plan::new(config()).under(wrapper).start())
+}
+
+fn leaking_deployer(agent: &Agent, unit: &str, wrapper: &[&str]) -> Started {
+    let log = agent.dir().join(format!("{unit}.log")).display().to_string();
+    let deployer = python("deployer.py");
+    let mut command = match wrapper {
+        [] => Command::new(deployer.get_program()),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(deployer.get_program());
+            command
+        }
+    };
+    // Read as a whole, for another user may not reach into the source tree.
+    let script = deployer.get_args().next().expect("the script");
+    let copy = agent.dir().join("deployer.py");
+    std::fs::copy(script, &copy).expect("room for a copy");
+    command.arg(&copy).args(["--tag", &format!("t-{unit}"), "--log", &log, "--pace", "400"]);
+    Started::new(&mut command)
+}
+
+/// What `doctor --json` says under the same privileges.
+fn doctor(agent: &Agent, wrapper: &[&str], more: &[&str]) -> String {
+    let output = Command::new(wrapper[0])
+        .args(&wrapper[1..])
+        .arg(agent.binary())
+        .arg("doctor")
+        .arg("--config")
+        .arg(agent.config())
+        .args(more)
+        .output()
+        .expect("doctor starts");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+/// The line of a source in `doctor --json`.
+fn source<'a>(report: &'a Value, name: &str) -> &'a Value {
+    let all = report["sources"].as_array().expect("sources");
+    all.iter().find(|s| s["source"] == name).unwrap_or_else(|| panic!("{name}: {report}"))
+}
+
+/// The census goes by /proc, the probes are off, and `words` are in the reasons,
+/// in the metrics' neighbourhood as in what `doctor` prints.
+fn is_census_only(agent: &Agent, wrapper: &[&str], words: &[&str]) {
+    let report: Value = serde_json::from_str(&doctor(agent, wrapper, &["--json"])).expect("JSON");
+    let census = source(&report, "census");
+    assert_eq!(
+        (&census["mechanism"], &census["active"]),
+        (&"proc".into(), &true.into()),
+        "{census}"
+    );
+    let probes = source(&report, "fd_probes");
+    assert_eq!(probes["active"], false, "{probes}");
+    for word in words {
+        let reason = probes["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains(word), "{word} is to be named: {probes}");
+        let reason = census["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains(word), "{word} is to be named: {census}");
+    }
+    let text = doctor(agent, wrapper, &[]);
+    for word in words.iter().chain(&["census", "fd_probes", "proc"]) {
+        assert!(text.contains(word), "{word} is to be said:\n{text}");
+    }
+
+    let scrape = agent.metrics();
+    let state = |source: &str, mechanism: &str| {
+        scrape.one("leakwatch_source_state", &[("source", source), ("mechanism", mechanism)])
+    };
+    assert_eq!(state("census", "proc"), Some(1.0));
+    let probing = scrape.all("leakwatch_source_state", &[("source", "fd_probes")]);
+    assert!(probing.map(|s| s.value).all(|v| v == 0.0));
+    let flows = scrape.sum("leakwatch_unit_fds_opened_total", &[]);
+    assert_eq!(flows, None, "what nobody counted is absent");
+}
+
+fn a_leak_is_found(agent: &Agent, unit: &str, wrapper: &[&str]) {
+    let mut deployer = leaking_deployer(agent, unit, wrapper);
+    deployer.ready(LIMIT);
+    let leak = wait_until("a leak found without BPF", LIMIT, || {
+        agent.confirmed(unit).into_iter().find(|l| l.held == 20)
+    });
+    assert_eq!((leak.rules.contains(&Rule::UnclosedLogHandle), leak.kind.as_str()), (true, "log"));
+    agent.census();
+    let shown = agent.unit(unit).expect("it runs")["open_fds_total"].as_u64();
+    assert_eq!(shown, procfs::open_fds(deployer.pid()));
+}
+
+#[test]
+fn without_cap_bpf_the_census_goes_by_proc_and_still_finds_leaks() {
+    let Some(agent) = start(NO_BPF) else { return };
+    is_census_only(&agent, NO_BPF, &["EPERM", "CAP_BPF"]);
+    a_leak_is_found(&agent, "victim", &[]);
+}
+
+#[test]
+fn without_cap_perfmon_the_census_goes_by_proc_and_still_finds_leaks() {
+    let Some(agent) = start(NO_PERFMON) else { return };
+    is_census_only(&agent, NO_PERFMON, &["EPERM", "CAP_PERFMON"]);
+    a_leak_is_found(&agent, "victim", &[]);
+}
+
+#[test]
+fn as_nobody_own_processes_are_watched_and_others_are_absent_not_zero() {
+    let Some(agent) = start(NOBODY) else { return };
+    is_census_only(&agent, NOBODY, &["EPERM", "CAP_BPF", "CAP_PERFMON"]);
+    let mut victim = Started::new(program("connections").args(["--tag", "t-victim"]));
+    victim.ready(LIMIT);
+    a_leak_is_found(&agent, "own", NOBODY);
+
+    let unit = agent.unit("victim").expect("that it runs is no secret");
+    assert_eq!(unit["processes"], 1);
+    assert_eq!(unit["open_fds"], Value::Null, "kinds are denied: {unit}");
+    assert_eq!(unit["denied_processes"], 1, "{unit}");
+    // The number alone is no secret since Linux 6.2; where it is, it is absent.
+    let total = unit["open_fds_total"].as_u64();
+    assert!(total.is_none() || total == procfs::open_fds(victim.pid()), "{unit}");
+    let scrape = agent.metrics();
+    for name in ["leakwatch_unit_open_fds", "leakwatch_unit_deleted_open_bytes"] {
+        assert_eq!(scrape.sum(name, &[("unit", "victim")]), None, "{name} is denied, not 0");
+    }
+    let worst = scrape.one("leakwatch_unit_worst_process_open_fds", &[("unit", "victim")]);
+    assert!(worst != Some(0.0));
+    assert_eq!(scrape.sum("leakwatch_unit_threads", &[("unit", "victim")]), Some(2.0));
+    // The page says so too.
+    let page = agent.get("/");
+    assert!(page.text().contains("CAP_"), "the page names what is missing");
+    assert_eq!(agent.get("/-/healthy").status, 200, "seeing little is no illness");
+}
+
+#[test]
+fn as_root_everything_is_seen_by_the_iterator() {
+    if need_root().is_none() {
+        return;
+    }
+    let agent = Plan::new(config()).start();
+    let scrape = agent.metrics();
+    let state = |source: &str| {
+        let labels = [("source", source)];
+        let mut found = scrape.all("leakwatch_source_state", &labels).filter(|s| s.value == 1.0);
+        found.next().map(|s| s.labels["mechanism"].clone())
+    };
+    assert_eq!(state("census").as_deref(), Some("iter/task_file"), "{}", agent.log());
+    assert_eq!(state("fd_probes").as_deref(), Some("tp_btf"), "{}", agent.log());
+    assert_eq!(state("task_probes").as_deref(), Some("tp_btf"), "{}", agent.log());
+}

@@ -1,2 +1,79 @@
-//! Builds, runs and tests leakwatch.
-fn main() {}
+//! Builds, runs and tests leakwatch: `cargo xtask COMMAND`.
+
+mod bench;
+mod build;
+mod build_ebpf;
+mod lint;
+mod object;
+mod run;
+mod setup;
+mod shell;
+mod test;
+mod toolchain;
+mod verify_ebpf;
+mod workspace;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Builds, runs and tests leakwatch.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the agent in release mode, with the checked-in BPF object
+    Build,
+    /// Build the agent and start `leakwatch watch`; arguments after `--` go to it
+    Run {
+        /// Arguments of `leakwatch watch`
+        #[arg(last = true)]
+        args: Vec<OsString>,
+    },
+    /// Everything that must hold: setup, lint, verify-ebpf, unit tests, suites
+    Test,
+    /// Formatting, clippy on both targets, dependencies, MSRV, tidiness, docs, rules
+    Lint,
+    /// Measure the cost of the agent and write docs/overhead.md
+    Bench(bench::Options),
+    /// Install what the tests need: Debian packages, bpf-linker, cargo-deny
+    Setup,
+    /// Build the BPF object and check it in under monitor-ebpf/prebuilt/
+    BuildEbpf,
+    /// Rebuild the BPF object and compare it with the checked-in one
+    VerifyEbpf,
+    /// One workload of the bench, in a process of its own
+    #[command(hide = true)]
+    Load(bench::load::Options),
+    /// A process of the bench that holds descriptors until its stdin closes
+    #[command(hide = true)]
+    Hold(bench::hold::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Build => build::run(),
+        Command::Run { args } => run::run(&args),
+        Command::Test => test::run(),
+        Command::Lint => lint::run(),
+        Command::Bench(options) => bench::run(&options),
+        Command::Setup => setup::run(),
+        Command::BuildEbpf => build_ebpf::run(),
+        Command::VerifyEbpf => verify_ebpf::run(),
+        Command::Load(options) => bench::load::run(&options),
+        Command::Hold(options) => bench::hold::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            shell::complain(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

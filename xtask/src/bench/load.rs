@@ -1,0 +1,134 @@
+//! The workloads: loops of a few system calls, timed from inside.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::shell::say;
+
+/// One measurement.
+#[derive(Args, Debug)]
+pub struct Options {
+    /// The loop
+    workload: Workload,
+    /// How long
+    #[arg(long)]
+    millis: u64,
+    /// Which CPU to stay on
+    #[arg(long)]
+    cpu: usize,
+}
+
+/// A loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Workload {
+    /// Open and close /dev/null
+    OpenClose,
+    /// Duplicate a descriptor and close the copy
+    DupClose,
+    /// A system call that leakwatch has no interest in
+    Getppid,
+    /// Fork, exit, wait
+    ForkExit,
+}
+
+impl Workload {
+    /// All, in the order of the page.
+    pub const ALL: [Self; 4] = [Self::OpenClose, Self::DupClose, Self::Getppid, Self::ForkExit];
+
+    /// The name on the command line.
+    pub fn as_arg(self) -> &'static str {
+        match self {
+            Self::OpenClose => "open-close",
+            Self::DupClose => "dup-close",
+            Self::Getppid => "getppid",
+            Self::ForkExit => "fork-exit",
+        }
+    }
+
+    /// The name on the page.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::OpenClose => "open + close of /dev/null",
+            Self::DupClose => "dup + close",
+            Self::Getppid => "getppid",
+            Self::ForkExit => "fork + exit",
+        }
+    }
+
+    /// Turns between two looks at the clock: rare enough to cost nothing, often
+    /// enough to stop in time under strace, which slows a call a hundredfold.
+    fn batch(self) -> u64 {
+        if self == Self::ForkExit { 1 } else { 512 }
+    }
+}
+
+/// Runs one measurement and prints nanoseconds per turn.
+///
+/// # Errors
+/// When a system call fails.
+pub fn run(options: &Options) -> Result<()> {
+    let mut cpus = CpuSet::new();
+    cpus.set(options.cpu);
+    sched_setaffinity(None, &cpus)
+        .with_context(|| format!("cannot stay on CPU {}", options.cpu))?;
+    let workload = options.workload;
+    let time = Duration::from_millis(options.millis);
+    // Caches, branch predictors and the probes' maps get warm first.
+    turns(workload, time / 10)?;
+    say(&format!("{:.2}", turns(workload, time)?));
+    Ok(())
+}
+
+fn turns(workload: Workload, time: Duration) -> Result<f64> {
+    let null = open_null()?;
+    let started = Instant::now();
+    let mut done = 0_u64;
+    loop {
+        for _ in 0..workload.batch() {
+            match workload {
+                Workload::OpenClose => drop(black_box(open_null()?)),
+                Workload::DupClose => drop(black_box(rustix::io::dup(&null)?)),
+                Workload::Getppid => {
+                    black_box(rustix::process::getppid());
+                }
+                Workload::ForkExit => fork_exit()?,
+            }
+        }
+        done += workload.batch();
+        let elapsed = started.elapsed();
+        if elapsed >= time {
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^52 turns")]
+            return Ok(elapsed.as_secs_f64() * 1e9 / done as f64);
+        }
+    }
+}
+
+fn open_null() -> Result<std::os::fd::OwnedFd> {
+    rustix::fs::openat(CWD, c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .context("cannot open /dev/null")
+}
+
+fn fork_exit() -> Result<()> {
+    // SAFETY: this process has one thread, and the child calls nothing but _exit,
+    // which is async-signal-safe.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: ends the child at once; nothing is flushed or dropped twice.
+        unsafe { libc::_exit(0) };
+    }
+    if pid < 0 {
+        bail!("cannot fork: {}", std::io::Error::last_os_error());
+    }
+    let mut status = 0;
+    // SAFETY: `pid` is a child of ours that nobody else waits for, and `status`
+    // lives through the call.
+    if unsafe { libc::waitpid(pid, &raw mut status, 0) } != pid {
+        bail!("cannot wait for {pid}: {}", std::io::Error::last_os_error());
+    }
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! `cargo xtask lint`: everything that can be said without running the code.
+
+mod arrows;
+mod bpf;
+mod deny;
+mod msrv;
+mod rules;
+mod tidy;
+
+use anyhow::{Context, Result};
+
+use crate::shell::{self, say};
+
+type Check = (&'static str, fn() -> Result<()>);
+
+/// Cheap ones first.
+const CHECKS: [Check; 9] = [
+    ("rustfmt", format),
+    ("tidy", tidy::check),
+    ("arrows", arrows::check),
+    ("msrv", msrv::check),
+    ("cargo-deny", deny::check),
+    ("rules", rules::check),
+    ("clippy", clippy),
+    ("clippy on BPF", bpf::check),
+    ("docs", docs),
+];
+
+/// Runs the checks; the first that fails is the last that runs.
+///
+/// # Errors
+/// Names the check that failed.
+pub fn run() -> Result<()> {
+    for (name, check) in CHECKS {
+        say(&format!("lint: {name}"));
+        check().with_context(|| format!("lint: {name}"))?;
+    }
+    say("lint: clean");
+    Ok(())
+}
+
+fn format() -> Result<()> {
+    shell::run(&mut shell::cargo(["fmt", "--all", "--check"])).context("run `cargo fmt --all`")
+}
+
+fn clippy() -> Result<()> {
+    let mut command = shell::cargo(["clippy", "--locked", "--quiet", "--workspace"]);
+    command.args(["--exclude", "leakwatch-ebpf", "--all-targets", "--", "-D", "warnings"]);
+    shell::run(&mut command)
+}
+
+fn docs() -> Result<()> {
+    let mut command = shell::cargo(["doc", "--locked", "--quiet", "--no-deps"]);
+    command.args(["--package", "leakwatch", "--package", "leakwatch-common"]);
+    // The library and the binary share a name; the library's page is the one wanted.
+    command.arg("--lib");
+    shell::run(command.env("RUSTDOCFLAGS", "-D warnings"))
+}

@@ -242,13 +242,14 @@ impl Source {
             match read {
                 Ok(mut tables) => {
                     for p in processes.iter_mut().filter(|p| !p.zombie) {
-                        let fds = match tables.remove(&p.id.pid) {
+                        p.fds = match tables.remove(&p.id.pid) {
                             // Another process by now has this pid.
                             Some((start, _)) if start / 10_000_000 != p.id.start_ticks => continue,
-                            Some((_, fds)) => fds,
-                            None => Vec::new(),
+                            Some((_, fds)) => FdTable::Full(fds),
+                            // Nothing open, or hidden from the iterator: /proc
+                            // at least tells how many there are.
+                            None => procfd::table(&self.proc, p.id.pid).unwrap_or(FdTable::Denied),
                         };
-                        p.fds = FdTable::Full(fds);
                     }
                     return;
                 }

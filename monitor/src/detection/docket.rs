@@ -1,13 +1,28 @@
 //! The verdicts over time: suspected, confirmed, resolved.
+//!
+//! A verdict only goes forward: what was confirmed stays so until nothing of it
+//! is left, and then it is resolved. That is what keeps alerts from flapping.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use crate::config::model::Config;
+use crate::detection::finding::{Finding, Member, Room, Strength};
+use crate::detection::rules;
 use crate::detection::verdict::{Leak, Resource, Rule, State};
 use crate::ledger::Ledger;
-use crate::source::model::{KernelStr, ProcessId};
-use crate::time::ClockPair;
+use crate::text;
+use crate::time::{Boottime, ClockPair};
+
+/// Resolved verdicts kept for display, and open ones at most.
+const MAX_RESOLVED: usize = 500;
+const MAX_OPEN: usize = 5_000;
+
+/// Exhaustion further away than this is no forecast.
+const HORIZON: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// A verdict that changed its state.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,20 +35,23 @@ pub struct Change {
     pub to: State,
 }
 
-/// A process that a verdict speaks of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Identity.
-    pub id: ProcessId,
-    /// Its cgroup.
-    pub cgroup: KernelStr,
-    /// Its name.
-    pub comm: KernelStr,
+/// What makes two findings the same verdict.
+type Key = (Arc<str>, u64, Resource, String, String);
+
+struct Entry {
+    leak: Leak,
+    members: Vec<Member>,
+    first: Boottime,
+    held_first: u64,
+    confirmed_rules: BTreeSet<Rule>,
 }
 
 /// The verdicts over time.
 #[derive(Default)]
 pub struct Docket {
+    open: BTreeMap<Key, Entry>,
+    /// Newest first.
+    resolved: VecDeque<Leak>,
     confirmed_total: BTreeMap<(Arc<str>, Resource, Rule), u64>,
 }
 
@@ -44,18 +62,103 @@ impl Docket {
     }
 
     /// Judges the ledger; gives what changed.
-    pub fn judge(&mut self, _ledger: &Ledger, _config: &Config, _now: ClockPair) -> Vec<Change> {
-        Vec::new()
+    pub fn judge(&mut self, ledger: &Ledger, config: &Config, now: ClockPair) -> Vec<Change> {
+        let mut groups: BTreeMap<Key, Vec<Finding>> = BTreeMap::new();
+        for f in rules::judge(ledger, &config.detection, now.boot) {
+            groups.entry(key(&f)).or_default().push(f);
+        }
+        let lossy = ledger.lossy(now.boot, config.detection.window);
+        let mut changes = Vec::new();
+        let over: Vec<Key> =
+            self.open.keys().filter(|k| !groups.contains_key(*k)).cloned().collect();
+        for key in over {
+            changes.extend(self.resolve(&key, ledger, now));
+        }
+        for (key, findings) in groups {
+            changes.extend(self.find(key, findings, lossy, now));
+        }
+        changes
     }
 
-    /// Open verdicts, then resolved ones, newest first.
+    fn find(
+        &mut self,
+        key: Key,
+        findings: Vec<Finding>,
+        lossy: bool,
+        now: ClockPair,
+    ) -> Option<Change> {
+        let strength = findings.iter().map(|f| f.strength).max()?;
+        let known = self.open.get(&key).map(|e| e.leak.state);
+        let state = match (known, strength) {
+            (Some(State::Confirmed), _) | (_, Strength::Confirms) => State::Confirmed,
+            (Some(_), _) | (None, Strength::Suspects) => State::Suspected,
+            (None, Strength::Sustains) => return None,
+        };
+        if known.is_none() && self.open.len() >= MAX_OPEN {
+            return None;
+        }
+        let id = id(&key);
+        let mut from = known;
+        if known.is_none() {
+            // It has come back: the same verdict, not a new one beside it.
+            if let Some(i) = self.resolved.iter().position(|l| l.id == id) {
+                self.resolved.remove(i);
+                from = Some(State::Resolved);
+            }
+        }
+        let first = self.open.get(&key).map_or(now.boot, |e| e.first);
+        let held_first = self.open.get(&key).map(|e| e.held_first);
+        let mut confirmed_rules =
+            self.open.get(&key).map(|e| e.confirmed_rules.clone()).unwrap_or_default();
+        for f in findings.iter().filter(|f| f.strength == Strength::Confirms) {
+            if confirmed_rules.insert(f.rule) {
+                let counted = (Arc::clone(&key.0), key.2, f.rule);
+                *self.confirmed_total.entry(counted).or_default() += 1;
+            }
+        }
+        let old = self.open.remove(&key).map(|e| e.leak);
+        let held = findings.iter().map(|f| f.held).max().unwrap_or(0);
+        let held_first = held_first.unwrap_or(held);
+        let growth = growth(&findings, held, held_first, now.boot.since(first));
+        let leak = leak(id, state, old.as_ref(), &findings, held, growth, lossy, now);
+        let members: BTreeSet<Member> = findings.into_iter().flat_map(|f| f.members).collect();
+        let members = members.into_iter().collect();
+        let change = (from != Some(state))
+            .then(|| Change { leak: leak.clone(), from, to: state });
+        self.open.insert(key, Entry { leak, members, first, held_first, confirmed_rules });
+        change
+    }
+
+    fn resolve(&mut self, key: &Key, ledger: &Ledger, now: ClockPair) -> Option<Change> {
+        let Entry { mut leak, .. } = self.open.remove(key)?;
+        let from = leak.state;
+        leak.state = State::Resolved;
+        leak.exhausts_at = None;
+        leak.growth_per_hour = 0.0;
+        leak.evidence.push(reason(key, ledger, now));
+        while self.resolved.len() >= MAX_RESOLVED {
+            self.resolved.pop_back();
+        }
+        self.resolved.push_front(leak.clone());
+        Some(Change { leak, from: Some(from), to: State::Resolved })
+    }
+
+    /// Open verdicts, confirmed ones first, then resolved ones, newest first.
     pub fn leaks(&self) -> Vec<Leak> {
-        Vec::new()
+        let mut open: Vec<Leak> = self.open.values().map(|e| e.leak.clone()).collect();
+        open.sort_by(|a, b| {
+            let rank = |l: &Leak| std::cmp::Reverse(l.state == State::Confirmed);
+            (rank(a), a.first_seen, &a.unit, &a.id).cmp(&(rank(b), b.first_seen, &b.unit, &b.id))
+        });
+        open.extend(self.resolved.iter().cloned());
+        open
     }
 
-    /// The processes of an open verdict, each once.
-    pub fn members(&self, _id: &str) -> Vec<Member> {
-        Vec::new()
+    /// The processes of an open verdict, each once; none for a resolved one. Of
+    /// zombies it is the parent, who alone can reap them.
+    pub fn members(&self, id: &str) -> Vec<Member> {
+        let entry = self.open.values().find(|e| e.leak.id == id);
+        entry.map_or(Vec::new(), |e| e.members.clone())
     }
 
     /// Confirmations since start.
@@ -63,8 +166,170 @@ impl Docket {
         &self.confirmed_total
     }
 
-    /// Units with an open verdict on descriptors or threads.
+    /// Units with an open verdict on descriptors or threads. A unit that is
+    /// merely near a limit is none: probes would tell nothing about it.
     pub fn suspects(&self) -> BTreeSet<Arc<str>> {
-        BTreeSet::new()
+        self.open
+            .iter()
+            .filter(|((_, _, resource, ..), e)| {
+                matches!(resource, Resource::Fd | Resource::Thread)
+                    && e.leak.rules.iter().any(|r| *r != Rule::Headroom)
+            })
+            .map(|((unit, ..), _)| Arc::clone(unit))
+            .collect()
+    }
+}
+
+fn key(f: &Finding) -> Key {
+    (Arc::clone(&f.unit.name), f.invocation, f.resource, f.kind.clone(), f.cohort.clone())
+}
+
+/// FNV-1a over the key: the same over restarts of the agent, given the same
+/// inputs, which std's hashers do not promise.
+fn id(key: &Key) -> String {
+    let (unit, invocation, resource, kind, cohort) = key;
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let parts = [
+        unit.as_bytes(),
+        &invocation.to_le_bytes(),
+        resource.as_str().as_bytes(),
+        kind.as_bytes(),
+        cohort.as_bytes(),
+    ];
+    for part in parts {
+        // The length keeps ("ab", "c") and ("a", "bc") apart.
+        for byte in (part.len() as u64).to_le_bytes().iter().chain(part) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+    // Fold: the low bits of FNV-1a mix best.
+    format!("{:012x}", (hash ^ (hash >> 48)) & 0xffff_ffff_ffff)
+}
+
+fn growth(findings: &[Finding], held: u64, held_first: u64, elapsed: Duration) -> f64 {
+    let measured = findings
+        .iter()
+        .max_by_key(|f| (f.growth_per_hour.is_some(), f.strength))
+        .and_then(|f| f.growth_per_hour);
+    let hours = elapsed.as_secs_f64() / 3600.0;
+    let growth = match measured {
+        Some(g) => g,
+        None if hours > 0.0 => (held as f64 - held_first as f64) / hours,
+        None => 0.0,
+    };
+    if growth.is_finite() { growth } else { 0.0 }
+}
+
+#[allow(clippy::too_many_arguments, reason = "each is another part of the verdict")]
+fn leak(
+    id: String,
+    state: State,
+    old: Option<&Leak>,
+    findings: &[Finding],
+    held: u64,
+    growth: f64,
+    lossy: bool,
+    now: ClockPair,
+) -> Leak {
+    let main = &findings[0];
+    let mut rules: BTreeSet<Rule> = findings.iter().map(|f| f.rule).collect();
+    // Cleanup and alerts go by rule, so one that fired stays until the end.
+    rules.extend(old.iter().flat_map(|l| l.rules.iter().copied()));
+    let room = findings.iter().find_map(|f| f.room);
+    let first_seen = old.map_or(now.wall, |l| l.first_seen);
+    let confirmed_at = old
+        .and_then(|l| l.confirmed_at)
+        .or_else(|| (state == State::Confirmed).then_some(now.wall));
+    let richest = findings.iter().max_by_key(|f| f.examples.len()).unwrap_or(main);
+    let oldest = findings.iter().filter_map(|f| f.oldest).min();
+    Leak {
+        id,
+        unit: Arc::clone(&main.unit.name),
+        unit_kind: main.unit.kind,
+        resource: main.resource,
+        kind: main.kind.clone(),
+        cohort: main.cohort.clone(),
+        rules: rules.into_iter().collect(),
+        state,
+        held,
+        growth_per_hour: growth,
+        first_seen,
+        confirmed_at,
+        oldest_age_seconds: oldest.map_or(0.0, |at| now.boot.since(at).as_secs_f64()),
+        limit: room.map(|r| r.limit),
+        exhausts_at: room.and_then(|r| exhausts(r, growth, now)),
+        pinned_bytes: findings.iter().map(|f| f.pinned_bytes).max().unwrap_or(0),
+        confidence: confidence(findings, lossy),
+        evidence: findings.iter().flat_map(|f| f.evidence.iter().cloned()).collect(),
+        opener: findings
+            .iter()
+            .map(|f| &f.opener)
+            .find(|o| !o.is_empty())
+            .cloned()
+            .unwrap_or_default(),
+        examples: richest.examples.clone(),
+    }
+}
+
+fn exhausts(room: Room, growth: f64, now: ClockPair) -> Option<Timestamp> {
+    let per_hour = growth * room.share;
+    if per_hour <= 0.0 {
+        return None;
+    }
+    let left = room.limit.saturating_sub(room.used) as f64;
+    let seconds = left / per_hour * 3600.0;
+    if seconds > HORIZON.as_secs_f64() {
+        return None;
+    }
+    now.wall.checked_add(jiff::SignedDuration::from_secs_f64(seconds)).ok()
+}
+
+/// How much weight a finding has by itself, 0 to 1: see `docs/detection.md`.
+fn weight(f: &Finding, lossy: bool) -> f64 {
+    let base = match (f.rule, f.strength) {
+        (Rule::Headroom, _) => 0.99,
+        (Rule::RisingFloor | Rule::ThreadGrowth, Strength::Confirms) => 0.75,
+        (Rule::RisingFloor | Rule::ThreadGrowth, _) => 0.4,
+        (_, Strength::Confirms) => 0.95,
+        (_, _) => 0.6,
+    };
+    let mut weight: f64 = base;
+    if lossy {
+        weight *= 0.9;
+    }
+    if f.unborn {
+        weight *= 0.9;
+    }
+    if f.blind {
+        weight *= 0.8;
+    }
+    weight
+}
+
+/// Independent evidence adds up: one minus the product of the doubts.
+fn confidence(findings: &[Finding], lossy: bool) -> f64 {
+    let doubt: f64 = findings.iter().map(|f| 1.0 - weight(f, lossy)).product();
+    (1.0 - doubt).clamp(0.0, 0.99)
+}
+
+fn reason(key: &Key, ledger: &Ledger, now: ClockPair) -> String {
+    let (unit, invocation, resource, ..) = key;
+    let with = match resource {
+        Resource::Fd | Resource::File => "its descriptors",
+        Resource::Thread => "its threads",
+        Resource::Process => "its processes",
+    };
+    match ledger.unit(unit) {
+        None => format!("resolved: the last process of the unit has gone, and {with} with it"),
+        Some(u) => match u.ended(*invocation) {
+            Some(at) => format!(
+                "resolved: the invocation ended at {}; {with} went with it",
+                at.to_wall(now).strftime("%Y-%m-%dT%H:%M:%SZ")
+            ),
+            None => {
+                let lived = text::duration(now.boot.since(u.started));
+                format!("resolved: what was held has been given back or grows no more, {lived} into the invocation")
+            }
+        },
     }
 }

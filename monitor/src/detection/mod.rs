@@ -1,6 +1,14 @@
 //! Stage 4: a pure function of (ledger, now) to verdicts.
+//!
+//! Each rule in [`rules`] turns the ledger into findings of one moment; the
+//! [`docket`] makes verdicts of them that last. See `docs/detection.md`.
 
 pub mod docket;
+pub mod finding;
+mod growth;
+mod rise;
+pub mod rules;
 pub mod verdict;
 
-pub use docket::{Change, Docket, Member};
+pub use docket::{Change, Docket};
+pub use finding::Member;

@@ -8,7 +8,7 @@ mod descriptions;
 mod intake;
 pub(crate) mod invocation;
 mod lives;
-mod orphans;
+pub(crate) mod orphans;
 pub(crate) mod patterns;
 pub(crate) mod process;
 pub(crate) mod template;

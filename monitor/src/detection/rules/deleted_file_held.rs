@@ -1,0 +1,127 @@
+//! `deleted-file-held`: a deleted file stays open and idle, and its disk space
+//! with it. Near-certain.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
+
+use crate::config::model::Detection;
+use crate::detection::finding::{Finding, Strength, named};
+use crate::detection::rules::leaves_out;
+use crate::detection::verdict::Rule;
+use crate::ledger::Ledger;
+use crate::ledger::patterns::log_family;
+use crate::ledger::process::{Held, Process, held_flags};
+use crate::ledger::template;
+use crate::source::model::FdKind;
+use crate::text;
+use crate::time::Boottime;
+
+const RULE: Rule = Rule::DeletedFileHeld;
+
+/// Files that never had a place on a disk.
+const NOT_ON_DISK: [&[u8]; 5] =
+    [b"/memfd:", b"/dev/shm/", b"/dev/zero", b"/SYSV", b"/anon_hugepage"];
+
+/// Separate censuses at which scratch files came: by design there are some, a
+/// number that grows again and again is none.
+const HABIT: usize = 3;
+
+/// Judges every deleted file.
+pub fn judge(ledger: &Ledger, config: &Detection, _now: Boottime) -> Vec<Finding> {
+    let mut cohorts: BTreeMap<(&str, u64, FdKind, String), Vec<(&Process, &Held)>> =
+        BTreeMap::new();
+    let mut seen = HashSet::new();
+    for p in ledger.processes().filter(|p| p.alive()) {
+        for h in p.held.iter().filter(|h| h.deleted.0 != 0 && concerns(h)) {
+            if leaves_out(ledger, RULE, h) || idle(p, h) < config.stale_after / 2 {
+                continue;
+            }
+            // A description that fork has copied pins its file once.
+            if ledger.exact_files() && !seen.insert((&*p.unit.name, h.file)) {
+                continue;
+            }
+            let cohort = match p.cohorts.get(h.slot as usize) {
+                Some(c) => c.template.to_string(),
+                None => template::of_path(log_family(h.path.as_bytes())),
+            };
+            cohorts.entry((&*p.unit.name, p.invocation, h.kind, cohort)).or_default().push((p, h));
+        }
+    }
+    cohorts
+        .into_iter()
+        .filter_map(|((.., cohort), members)| verdict(ledger, config, cohort, &members))
+        .collect()
+}
+
+fn concerns(h: &Held) -> bool {
+    let path = h.path.as_bytes();
+    let kind = match h.kind {
+        FdKind::Log => true,
+        FdKind::Regular => h.is(held_flags::WRITABLE),
+        _ => false,
+    };
+    kind && path.starts_with(b"/") && !NOT_ON_DISK.iter().any(|p| path.starts_with(p))
+}
+
+/// Since when nothing has happened to it, the deletion included.
+fn idle(p: &Process, h: &Held) -> Duration {
+    p.seen_at().since(h.moved.max(h.resized).max(h.deleted))
+}
+
+/// Deleted on purpose while in use, as far as anybody can tell.
+fn is_scratch(h: &Held) -> bool {
+    let unknown = h.kind != FdKind::Log && h.is(held_flags::FIRST_LOOK) && h.deleted <= h.since;
+    template::is_scratch(h.path.as_bytes()) || h.is(held_flags::BORN_DELETED) || unknown
+}
+
+fn verdict(
+    ledger: &Ledger,
+    config: &Detection,
+    cohort: String,
+    members: &[(&Process, &Held)],
+) -> Option<Finding> {
+    let min_held = usize::try_from(config.min_held).unwrap_or(usize::MAX);
+    let (scratch, plain): (Vec<_>, Vec<_>) =
+        members.iter().copied().partition(|(_, h)| is_scratch(h));
+    let ripe = |(p, h): &(&Process, &Held)| idle(p, h) >= config.stale_after;
+    let times: BTreeSet<Boottime> = scratch
+        .iter()
+        .filter(|(_, h)| !h.is(held_flags::FIRST_LOOK))
+        .map(|(_, h)| h.since)
+        .collect();
+    // A single log is confirmed: its harm is in bytes, not in number.
+    let log_with_bytes = plain.iter().filter(|m| ripe(m)).any(|(_, h)| {
+        h.kind == FdKind::Log && (h.disk_bytes > 0 || h.size > 0)
+    });
+    let many = |of: &[(&Process, &Held)]| of.iter().filter(|m| ripe(m)).count() >= min_held;
+    let is_log = plain.iter().any(|(_, h)| h.kind == FdKind::Log);
+    let strength = if log_with_bytes || many(&plain) || (many(&scratch) && times.len() >= HABIT) {
+        Strength::Confirms
+    } else if is_log
+        || plain.len() >= min_held.div_ceil(2)
+        || (scratch.len() >= min_held && !times.is_empty())
+    {
+        Strength::Suspects
+    } else {
+        return None;
+    };
+    let counted = if plain.is_empty() { &scratch } else { &plain };
+    let mut finding = Finding::of_descriptors(ledger, RULE, strength, cohort, counted)?;
+    let files: BTreeMap<(u32, u64), u64> =
+        counted.iter().map(|(_, h)| ((h.device, h.inode), h.disk_bytes)).collect();
+    finding.pinned_bytes = files.values().sum();
+    finding.growth_per_hour = None;
+    let (p, h) = counted.iter().max_by_key(|(p, h)| (h.disk_bytes, p.id, h.fd))?;
+    let quiet = counted.iter().map(|(p, h)| idle(p, h)).min()?;
+    finding.evidence = vec![format!(
+        "{} deleted {} still open and untouched for {}, {} of disk space with {}; the largest is {} in {}",
+        files.len(),
+        if files.len() == 1 { "file" } else { "files" },
+        text::duration(quiet),
+        text::bytes(finding.pinned_bytes),
+        if files.len() == 1 { "it" } else { "them" },
+        text::printable(h.path.as_bytes()),
+        named(p),
+    )];
+    Some(finding)
+}

@@ -1,0 +1,89 @@
+//! `zombie`: a living parent does not reap its children. Near-certain.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::config::model::Detection;
+use crate::detection::finding::{Finding, Member, Strength, named};
+use crate::detection::rules::leaves_out_unit;
+use crate::detection::verdict::{Resource, Rule};
+use crate::ledger::Ledger;
+use crate::ledger::process::Process;
+use crate::source::model::ProcessId;
+use crate::text;
+use crate::time::Boottime;
+
+const RULE: Rule = Rule::Zombie;
+
+/// Every child is a zombie for a moment; a parent that has not reaped for so
+/// long is not about to.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Judges every parent.
+pub fn judge(ledger: &Ledger, config: &Detection, now: Boottime) -> Vec<Finding> {
+    let grace = GRACE.min(config.stale_after);
+    let mut by_parent: BTreeMap<ProcessId, Vec<&Process>> = BTreeMap::new();
+    for p in ledger.processes() {
+        let Some(since) = p.zombie_since else { continue };
+        if let Some(parent) = p.parent
+            && p.zombie_looks >= 2
+            && now.since(since) >= grace
+        {
+            by_parent.entry(parent).or_default().push(p);
+        }
+    }
+    let mut cohorts: BTreeMap<_, Vec<(&Process, Vec<&Process>)>> = BTreeMap::new();
+    for (parent, zombies) in by_parent {
+        let Some(parent) = ledger.process(&parent) else { continue };
+        // Without a living parent they are init's, which reaps.
+        if !parent.alive() || leaves_out_unit(ledger, RULE, parent) {
+            continue;
+        }
+        let comm = text::printable(parent.comm.as_bytes());
+        let key = (parent.unit.name.clone(), parent.invocation, comm);
+        cohorts.entry(key).or_default().push((parent, zombies));
+    }
+    cohorts
+        .into_iter()
+        .filter_map(|((_, _, comm), parents)| verdict(ledger, config, now, &comm, &parents))
+        .collect()
+}
+
+fn verdict(
+    ledger: &Ledger,
+    config: &Detection,
+    now: Boottime,
+    comm: &str,
+    parents: &[(&Process, Vec<&Process>)],
+) -> Option<Finding> {
+    let age = |z: &Process| z.zombie_since.map_or(Duration::ZERO, |at| now.since(at));
+    // Some parents reap in batches, so their oldest must be truly old.
+    let confirmed = parents.iter().any(|(_, zombies)| {
+        zombies.len() as u64 >= config.min_held
+            && zombies.iter().any(|z| age(z) >= config.stale_after)
+    });
+    let strength = if confirmed { Strength::Confirms } else { Strength::Suspects };
+    let all: Vec<&Process> = parents.iter().flat_map(|(_, z)| z.iter().copied()).collect();
+    let (owner, _) = parents.first()?;
+    let cohort = format!("zombies of {comm}");
+    let mut finding =
+        Finding::of_processes(ledger, RULE, strength, Resource::Process, cohort, owner, &all);
+    // Who can do something about it is the parent.
+    finding.members = parents.iter().map(|(p, _)| Member::of(p)).collect();
+    finding.oldest = all.iter().filter_map(|z| z.zombie_since).min();
+    finding.evidence = parents
+        .iter()
+        .take(3)
+        .map(|(p, zombies)| {
+            let oldest = zombies.iter().map(|z| age(z)).max().unwrap_or_default();
+            format!(
+                "{} ended {} of {} not reaped, the oldest for {}",
+                zombies.len(),
+                if zombies.len() == 1 { "child" } else { "children" },
+                named(p),
+                text::duration(oldest),
+            )
+        })
+        .collect();
+    Some(finding)
+}

@@ -237,10 +237,6 @@ impl Ledger {
         self.processes.get(id)
     }
 
-    pub(crate) fn units(&self) -> impl Iterator<Item = &UnitState> {
-        self.units.values()
-    }
-
     pub(crate) fn unit(&self, name: &str) -> Option<&UnitState> {
         self.units.get(name)
     }

@@ -253,7 +253,7 @@ impl Process {
         let mut track = Track::default();
         // Before it appeared, it had none: that is knowledge, not a gap.
         track.marks.resize(self.windows, Default::default());
-        let cohort = Cohort { kind, template: Arc::clone(template), track };
+        let cohort = Cohort { template: Arc::clone(template), track };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.cohorts[slot as usize] = cohort;

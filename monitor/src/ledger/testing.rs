@@ -1,0 +1,286 @@
+//! A made-up machine that feeds a ledger, for the tables beside the rules.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::attribution::unit::{Unit, UnitKind};
+use crate::config::model::{Config, Detection};
+use crate::detection::finding::{Finding, Strength};
+use crate::detection::verdict::{Leak, State};
+use crate::detection::{Change, Docket};
+use crate::ledger::Ledger;
+use crate::source::model::{
+    BootId, FdKind, FdSample, FdTable, KernelStr, Observation, ProcessId, ProcessSample,
+    SocketState, SourceFigures, SourceState, TaskEvent,
+};
+use crate::time::{Boottime, ClockPair};
+
+/// Between two censuses.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Windows of 30 s, four of them; warm and stale after 60 s and 30 s.
+pub(crate) fn config() -> Config {
+    Config {
+        detection: Detection {
+            window: Duration::from_secs(30),
+            windows: 4,
+            warmup: Duration::from_secs(60),
+            stale_after: Duration::from_secs(30),
+            min_held: 5,
+        },
+        ..Config::default()
+    }
+}
+
+/// The machine.
+pub(crate) struct World {
+    pub config: Config,
+    pub ledger: Ledger,
+    pub docket: Docket,
+    pub now: Boottime,
+    pub changes: Vec<Change>,
+    pub flows: bool,
+    pub task_probes: bool,
+    pub exact: bool,
+    processes: BTreeMap<u32, (ProcessSample, Arc<Unit>)>,
+    next_file: u64,
+    next_pid: u32,
+    inodes: BTreeMap<String, u64>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(config())
+    }
+
+    pub fn with(config: Config) -> Self {
+        Self {
+            ledger: Ledger::new(&config).unwrap(),
+            docket: Docket::new(),
+            now: Boottime(1_000_000_000_000),
+            changes: Vec::new(),
+            flows: false,
+            task_probes: false,
+            exact: true,
+            processes: BTreeMap::new(),
+            next_file: 0xffff_8880_0000_0000,
+            next_pid: 100,
+            inodes: BTreeMap::new(),
+            config,
+        }
+    }
+
+    /// A new process, child of `parent` (1 for init).
+    pub fn spawn(&mut self, unit: (&str, UnitKind), parent: u32, cmdline: &str) -> u32 {
+        let pid = self.next_pid;
+        self.next_pid += 1;
+        let program = cmdline.split(' ').next().unwrap();
+        let (name, kind) = unit;
+        let sample = ProcessSample {
+            id: ProcessId { boot: BootId(1), pid, start_ticks: self.now.0 / 10_000_000 },
+            ppid: parent,
+            comm: program.rsplit('/').next().unwrap().into(),
+            exe: Some(program.into()),
+            cmdline: cmdline.into(),
+            uid: Some(0),
+            cgroup: KernelStr::from(format!("/system.slice/{name}").as_str()),
+            zombie: false,
+            threads: 1,
+            max_fds: Some(1024),
+            fds: FdTable::Full(Vec::new()),
+        };
+        let cgroup = format!("/system.slice/{name}");
+        let unit = Unit { name: name.into(), kind, cgroup: cgroup.as_str().into() };
+        self.processes.insert(pid, (sample, Arc::new(unit)));
+        pid
+    }
+
+    pub fn process(&mut self, pid: u32) -> &mut ProcessSample {
+        &mut self.processes.get_mut(&pid).unwrap().0
+    }
+
+    pub fn fds(&mut self, pid: u32) -> &mut Vec<FdSample> {
+        match &mut self.process(pid).fds {
+            FdTable::Full(fds) => fds,
+            _ => panic!("not seen in full"),
+        }
+    }
+
+    pub fn fd(&mut self, pid: u32, fd: u32) -> &mut FdSample {
+        self.fds(pid).iter_mut().find(|f| f.fd == fd).unwrap()
+    }
+
+    /// Opens a file for appending; gives the lowest free number from 3.
+    pub fn open(&mut self, pid: u32, path: &str) -> u32 {
+        let fresh = self.inodes.len() as u64 + 100;
+        let inode = *self.inodes.entry(path.to_owned()).or_insert(fresh);
+        self.next_file += 256;
+        let sample = FdSample {
+            fd: self.free(pid),
+            file: self.next_file,
+            kind: FdKind::Regular,
+            device: 8 << 20,
+            inode,
+            flags: 0o2001,
+            nlink: 1,
+            position: 0,
+            size: 4096,
+            disk_bytes: 4096,
+            path: path.into(),
+            socket: None,
+            birth: None,
+        };
+        let fd = sample.fd;
+        self.fds(pid).push(sample);
+        self.fds(pid).sort_by_key(|f| f.fd);
+        fd
+    }
+
+    /// Opens a connected socket.
+    pub fn connect(&mut self, pid: u32) -> u32 {
+        let name = format!("socket:[{}]", self.next_file);
+        let fd = self.open(pid, &name);
+        let f = self.fd(pid, fd);
+        f.kind = FdKind::Socket;
+        f.socket = Some(SocketState { family: 2, sock_type: 1, state: 1 });
+        fd
+    }
+
+    fn free(&mut self, pid: u32) -> u32 {
+        let fds = self.fds(pid);
+        (3..).find(|n| fds.iter().all(|f| f.fd != *n)).unwrap()
+    }
+
+    pub fn close(&mut self, pid: u32, fd: u32) {
+        self.fds(pid).retain(|f| f.fd != fd);
+    }
+
+    /// Gives a copy of a descriptor to another process, as fork does.
+    pub fn share(&mut self, from: u32, fd: u32, to: u32) {
+        let mut copy = self.fd(from, fd).clone();
+        copy.fd = self.free(to);
+        self.fds(to).push(copy);
+    }
+
+    /// Writes through a descriptor: every holder of the description moves.
+    pub fn write(&mut self, pid: u32, fd: u32) {
+        let (file, inode) = (self.fd(pid, fd).file, self.fd(pid, fd).inode);
+        for (p, _) in self.processes.values_mut() {
+            let FdTable::Full(fds) = &mut p.fds else { continue };
+            for f in fds {
+                if f.file == file {
+                    f.position += 100;
+                }
+                if f.inode == inode {
+                    f.size += 100;
+                }
+            }
+        }
+    }
+
+    /// Deletes a file that may be open.
+    pub fn unlink(&mut self, path: &str) {
+        self.inodes.remove(path);
+        self.each_at(path, |f| f.nlink = 0);
+    }
+
+    /// Renames a file that may be open.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        if let Some(inode) = self.inodes.remove(from) {
+            self.inodes.insert(to.to_owned(), inode);
+        }
+        self.each_at(from, |f| f.path = to.into());
+    }
+
+    fn each_at(&mut self, path: &str, change: impl Fn(&mut FdSample)) {
+        for (p, _) in self.processes.values_mut() {
+            let FdTable::Full(fds) = &mut p.fds else { continue };
+            fds.iter_mut().filter(|f| f.path == path.into()).for_each(&change);
+        }
+    }
+
+    /// A process ends and is reaped; its children go to init.
+    pub fn exit(&mut self, pid: u32) {
+        self.processes.remove(&pid);
+        self.processes.values_mut().filter(|(p, _)| p.ppid == pid).for_each(|(p, _)| p.ppid = 1);
+    }
+
+    /// The same, with the event of the task probe; judges at once.
+    pub fn exit_seen(&mut self, pid: u32) {
+        let id = self.process(pid).id;
+        self.exit(pid);
+        self.now = self.now + Duration::from_millis(10);
+        self.ledger.task(&TaskEvent::Exit { at: self.now, id, status: 9 }, None);
+        self.judge();
+    }
+
+    pub fn clock(&self) -> ClockPair {
+        let wall = jiff::Timestamp::from_nanosecond(i128::from(self.now.0) + 1_700_000_000_000_000_000);
+        ClockPair { boot: self.now, wall: wall.unwrap() }
+    }
+
+    /// An interval passes, then a census and a judgement.
+    pub fn look(&mut self) {
+        self.now = self.now + INTERVAL;
+        let at = self.clock();
+        let source = |source: &str, mechanism: &str, active| SourceState {
+            source: source.into(),
+            mechanism: mechanism.into(),
+            active,
+            reason: String::new(),
+        };
+        let obs = Observation {
+            began: self.now - Duration::from_millis(20),
+            at,
+            processes: self.processes.values().map(|(p, _)| p.clone()).collect(),
+            flows: self.flows.then(BTreeMap::new),
+            stacks: BTreeMap::new(),
+            pids_max: BTreeMap::new(),
+            sources: vec![
+                source("task_probes", "tp_btf", self.task_probes),
+                source("census", if self.exact { "iter/task_file" } else { "proc" }, true),
+            ],
+            figures: SourceFigures::default(),
+        };
+        let units: Vec<_> = self.processes.values().map(|(_, u)| Arc::clone(u)).collect();
+        self.ledger.census(obs, &units);
+        self.judge();
+    }
+
+    fn judge(&mut self) {
+        let at = self.clock();
+        self.changes.extend(self.docket.judge(&self.ledger, &self.config, at));
+    }
+
+    /// Several of them.
+    pub fn looks(&mut self, n: usize) {
+        (0..n).for_each(|_| self.look());
+    }
+
+    /// Verdicts that are open.
+    pub fn open_leaks(&self) -> Vec<Leak> {
+        self.docket.leaks().into_iter().filter(|l| l.state != State::Resolved).collect()
+    }
+
+    /// The one verdict that is open.
+    pub fn only(&self) -> Leak {
+        let mut leaks = self.open_leaks();
+        assert_eq!(leaks.len(), 1, "{leaks:#?}");
+        leaks.remove(0)
+    }
+
+    /// Whether anything was ever confirmed.
+    pub fn ever_confirmed(&self) -> bool {
+        self.changes.iter().any(|c| c.to == State::Confirmed)
+    }
+
+    /// What one rule says now.
+    pub fn ask(
+        &self,
+        rule: fn(&Ledger, &Detection, Boottime) -> Vec<Finding>,
+    ) -> Vec<(Strength, u64)> {
+        let found = rule(&self.ledger, &self.config.detection, self.now);
+        found.into_iter().map(|f| (f.strength, f.held)).collect()
+    }
+}

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::source::model::FdKind;
 use crate::time::Boottime;
 
 /// Fewest censuses that make a window. With fewer, a "lowest count" is a
@@ -63,8 +62,6 @@ impl Track {
 /// A track of the descriptors of one process that share kind and template.
 #[derive(Debug)]
 pub(crate) struct Cohort {
-    /// Kind.
-    pub kind: FdKind,
     /// Template.
     pub template: Arc<str>,
     /// Its count.

@@ -125,3 +125,100 @@ fn verdict(
     )];
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attribution::unit::UnitKind;
+    use crate::detection::verdict::State;
+    use crate::ledger::testing::World;
+
+    fn daemon(path: &str) -> (World, u32, u32) {
+        let mut w = World::new();
+        let p = w.spawn(("app.service", UnitKind::Service), 1, "/usr/bin/app");
+        let fd = w.open(p, path);
+        w.looks(3);
+        (w, p, fd)
+    }
+
+    #[test]
+    fn a_rotated_and_deleted_log_pins_its_bytes() {
+        let (mut w, p, fd) = daemon("/var/log/app/a.log");
+        w.fd(p, fd).disk_bytes = 1 << 20;
+        w.looks(40);
+        assert_eq!(w.changes, []);
+        w.rename("/var/log/app/a.log", "/var/log/app/a.log.1");
+        w.unlink("/var/log/app/a.log.1");
+        w.look();
+        assert!(w.open_leaks().is_empty(), "idle before, but deleted only now");
+        w.looks(3);
+        assert_eq!(w.only().state, State::Suspected);
+        w.looks(3);
+        let leak = w.only();
+        assert_eq!((leak.state, leak.held, leak.pinned_bytes), (State::Confirmed, 1, 1 << 20));
+        assert_eq!((&*leak.kind, &*leak.cohort), ("log", "/var/log/app/a.log"));
+        w.close(p, fd);
+        w.look();
+        assert!(w.open_leaks().is_empty());
+    }
+
+    #[test]
+    fn innocents() {
+        type Act = fn(&mut World, u32);
+        let table: [(&str, Act); 5] = [
+            ("reopened after rotation", |w, p| {
+                let fd = w.open(p, "/var/log/b.log");
+                w.looks(3);
+                w.unlink("/var/log/b.log");
+                w.looks(1);
+                w.close(p, fd);
+                w.open(p, "/var/log/b.log");
+            }),
+            ("scratch of a database", |w, p| {
+                for i in 0..5 {
+                    let path = format!("/tmp/ibAb3xZ{i}");
+                    w.open(p, &path);
+                    w.unlink(&path);
+                }
+            }),
+            ("O_TMPFILE", |w, p| {
+                w.open(p, "/data/#1234");
+                w.unlink("/data/#1234");
+            }),
+            ("memfd", |w, p| {
+                (0..20).for_each(|_| _ = w.open(p, "/memfd:pulse"));
+                w.unlink("/memfd:pulse");
+            }),
+            ("still written", |w, p| {
+                let fd = w.open(p, "/var/log/c.log");
+                w.looks(1);
+                w.unlink("/var/log/c.log");
+                for _ in 0..40 {
+                    w.write(p, fd);
+                    w.look();
+                }
+            }),
+        ];
+        for (name, act) in table {
+            let (mut w, p, _) = daemon("/srv/data");
+            act(&mut w, p);
+            let written = name == "still written";
+            w.looks(if written { 0 } else { 40 });
+            assert_eq!(w.ask(judge), [], "{name}");
+            assert!(!w.ever_confirmed(), "{name}");
+        }
+    }
+
+    #[test]
+    fn scratch_that_grows_and_grows_is_a_leak() {
+        let (mut w, p, _) = daemon("/srv/data");
+        for i in 0..8 {
+            let path = format!("/tmp/ibAb3xZ{i}");
+            w.open(p, &path);
+            w.unlink(&path);
+            w.looks(2);
+        }
+        w.looks(8);
+        assert_eq!(w.ask(judge), [(Strength::Confirms, 8)]);
+    }
+}

@@ -233,3 +233,158 @@ impl<'a> Shelf<'a> {
         s
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attribution::unit::UnitKind;
+    use crate::detection::verdict::State;
+    use crate::ledger::testing::World;
+
+    const DEPLOYER: (&str, UnitKind) = ("deployer", UnitKind::Rule);
+
+    /// Restarts an agent `n` times, as a deployer does; the last one lives on.
+    fn restarts(w: &mut World, parent: u32, n: usize, path: impl Fn(usize) -> String, closes: bool) -> u32 {
+        let mut agent = 0;
+        for i in 0..n {
+            let fd = w.open(parent, &path(i));
+            agent = w.spawn(DEPLOYER, parent, "/opt/agent --run");
+            w.share(parent, fd, agent);
+            if closes {
+                w.close(parent, fd);
+            }
+            let own = w.fds(agent)[0].fd;
+            for _ in 0..2 {
+                w.write(agent, own);
+                w.look();
+            }
+            if i + 1 < n {
+                w.exit(agent);
+            }
+        }
+        agent
+    }
+
+    #[test]
+    fn a_deployer_that_never_closes_is_confirmed_with_its_count() {
+        for (path, exact) in [
+            ((|_| "/var/log/a/agent.log".to_owned()) as fn(usize) -> String, true),
+            (|i| format!("/srv/agent-{i}.jsonl"), true),
+            (|_| "/var/log/a/agent.log".to_owned(), false),
+        ] {
+            let mut w = World::new();
+            w.exact = exact;
+            let parent = w.spawn(DEPLOYER, 1, "/usr/bin/python3 deployer.py");
+            w.looks(3);
+            let last = restarts(&mut w, parent, 20, path, false);
+            let fd = w.fds(last)[0].fd;
+            for _ in 0..8 {
+                w.write(last, fd);
+                w.look();
+            }
+            let leak = w.only();
+            assert_eq!((leak.state, leak.held), (State::Confirmed, 19), "{:?}", leak.evidence);
+            assert_eq!(leak.kind, "log");
+            assert!(leak.evidence[0].contains("20 write handles on"), "{:?}", leak.evidence);
+            assert!(
+                leak.evidence[0].contains("one more at each of the last 20 restarts"),
+                "{:?}",
+                leak.evidence
+            );
+            let members = w.docket.members(&leak.id);
+            assert_eq!(members.iter().map(|m| m.id.pid).collect::<Vec<_>>(), [parent]);
+            w.exit(last);
+            w.looks(8);
+            assert_eq!(w.only().held, 20, "the last writer has gone too");
+            // SIGHUP: all closed but a new one.
+            w.fds(parent).clear();
+            w.open(parent, "/var/log/a/agent.log");
+            w.look();
+            assert!(w.open_leaks().is_empty());
+            assert_eq!(w.changes.last().unwrap().to, State::Resolved);
+        }
+    }
+
+    #[test]
+    fn the_same_with_the_handle_closed_is_innocent() {
+        let mut w = World::new();
+        let parent = w.spawn(DEPLOYER, 1, "/usr/bin/python3 deployer.py");
+        w.looks(3);
+        restarts(&mut w, parent, 20, |i| format!("/srv/agent-{i}.log"), true);
+        w.looks(60);
+        assert_eq!(w.changes, []);
+    }
+
+    #[test]
+    fn living_writers_use_what_their_manager_holds() {
+        let mut w = World::new();
+        let parent = w.spawn(DEPLOYER, 1, "/usr/bin/python3 deployer.py");
+        w.looks(3);
+        for i in 0..20 {
+            let fd = w.open(parent, &format!("/srv/agent-{i}.log"));
+            let agent = w.spawn(DEPLOYER, parent, "/opt/agent --run");
+            w.share(parent, fd, agent);
+            w.looks(3);
+        }
+        w.looks(60);
+        assert!(w.ask(judge).is_empty(), "{:?}", w.open_leaks());
+    }
+
+    #[test]
+    fn what_was_there_before_is_suspected_until_it_grows() {
+        let mut w = World::new();
+        let parent = w.spawn(DEPLOYER, 1, "/usr/bin/python3 deployer.py");
+        for _ in 0..20 {
+            w.open(parent, "/var/log/a/agent.log");
+        }
+        w.looks(30);
+        let leak = w.only();
+        assert_eq!((leak.state, leak.held), (State::Suspected, 19));
+        assert!(leak.evidence[0].contains("growth has not been seen"), "{:?}", leak.evidence);
+        w.open(parent, "/var/log/a/agent.log");
+        w.looks(2);
+        assert_eq!((w.only().state, w.only().held), (State::Confirmed, 20));
+    }
+
+    #[test]
+    fn innocents() {
+        type Act = fn(&mut World, u32);
+        let table: [(&str, Act); 4] = [
+            ("a handle per thread, opened at once", |w, p| {
+                (0..8).for_each(|_| _ = w.open(p, "/srv/logs/app.log"));
+                w.looks(100);
+            }),
+            ("a log per site, opened at once", |w, p| {
+                (0..200).for_each(|i| _ = w.open(p, &format!("/var/log/nginx/site-{i}.log")));
+                w.looks(100);
+            }),
+            ("rotation done right", |w, p| {
+                let mut fd = w.open(p, "/var/log/a.log");
+                for i in 0..20 {
+                    w.rename("/var/log/a.log", &format!("/var/log/a.log.{}", 20 - i));
+                    w.close(p, fd);
+                    fd = w.open(p, "/var/log/a.log");
+                    w.looks(8);
+                }
+            }),
+            ("segments of a database", |w, p| {
+                for i in 0..40 {
+                    w.open(p, &format!("/data/kafka/logs/topic-0/{i:020}.log"));
+                    w.looks(2);
+                }
+                w.looks(8);
+            }),
+        ];
+        for (name, act) in table {
+            let mut w = World::new();
+            let p = w.spawn(("app.service", UnitKind::Service), 1, "/usr/bin/app");
+            w.looks(3);
+            act(&mut w, p);
+            assert!(w.ask(judge).iter().all(|f| f.0 != Strength::Confirms), "{name}");
+            let confirmed = w.changes.iter().any(|c| {
+                c.to == State::Confirmed && c.leak.rules.contains(&Rule::UnclosedLogHandle)
+            });
+            assert!(!confirmed, "{name}");
+        }
+    }
+}

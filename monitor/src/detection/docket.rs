@@ -117,7 +117,7 @@ impl Docket {
             }
         }
         let old = self.open.remove(&key).map(|e| e.leak);
-        let held = findings.iter().map(|f| f.held).max().unwrap_or(0);
+        let held = held(&findings);
         let held_first = held_first.unwrap_or(held);
         let growth = growth(&findings, held, held_first, now.boot.since(first));
         let leak = leak(id, state, old.as_ref(), &findings, held, growth, lossy, now);
@@ -206,6 +206,23 @@ fn id(key: &Key) -> String {
     format!("{:012x}", (hash ^ (hash >> 48)) & 0xffff_ffff_ffff)
 }
 
+/// Where a near-certain rule has counted, its count is the exact one: the
+/// statistical rules cannot tell a member in use from a leaked one.
+fn held(findings: &[Finding]) -> u64 {
+    let most = |statistical| {
+        findings
+            .iter()
+            .filter(|f| is_statistical(f.rule) == statistical)
+            .map(|f| f.held)
+            .max()
+    };
+    most(false).or(most(true)).unwrap_or(0)
+}
+
+fn is_statistical(rule: Rule) -> bool {
+    matches!(rule, Rule::RisingFloor | Rule::ThreadGrowth)
+}
+
 fn growth(findings: &[Finding], held: u64, held_first: u64, elapsed: Duration) -> f64 {
     let measured = findings
         .iter()
@@ -231,6 +248,7 @@ fn leak(
     lossy: bool,
     now: ClockPair,
 ) -> Leak {
+    // Near-certain rules come first, in the order of their names' declaration.
     let main = &findings[0];
     let mut rules: BTreeSet<Rule> = findings.iter().map(|f| f.rule).collect();
     // Cleanup and alerts go by rule, so one that fired stays until the end.
@@ -240,7 +258,6 @@ fn leak(
     let confirmed_at = old
         .and_then(|l| l.confirmed_at)
         .or_else(|| (state == State::Confirmed).then_some(now.wall));
-    let richest = findings.iter().max_by_key(|f| f.examples.len()).unwrap_or(main);
     let oldest = findings.iter().filter_map(|f| f.oldest).min();
     Leak {
         id,
@@ -267,7 +284,7 @@ fn leak(
             .find(|o| !o.is_empty())
             .cloned()
             .unwrap_or_default(),
-        examples: richest.examples.clone(),
+        examples: main.examples.clone(),
     }
 }
 
@@ -288,8 +305,8 @@ fn exhausts(room: Room, growth: f64, now: ClockPair) -> Option<Timestamp> {
 fn weight(f: &Finding, lossy: bool) -> f64 {
     let base = match (f.rule, f.strength) {
         (Rule::Headroom, _) => 0.99,
-        (Rule::RisingFloor | Rule::ThreadGrowth, Strength::Confirms) => 0.75,
-        (Rule::RisingFloor | Rule::ThreadGrowth, _) => 0.4,
+        (rule, Strength::Confirms) if is_statistical(rule) => 0.75,
+        (rule, _) if is_statistical(rule) => 0.4,
         (_, Strength::Confirms) => 0.95,
         (_, _) => 0.6,
     };

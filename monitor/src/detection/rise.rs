@@ -66,7 +66,11 @@ pub(crate) fn find<'a>(
             // Old members that go as fast as new ones come are a population.
             let retired: u32 = run[1..].iter().map(|m| m.retired).sum();
             let lives = i64::from(retired) > growth_of(&run);
-            if lives && strength == Strength::Confirms {
+            // The newest floor is a window old: a pool that has filled since
+            // then stands on it, a leak is above it.
+            let level: u64 = together.iter().map(|(_, t)| u64::from(t.count)).sum();
+            let stands = run.last().is_some_and(|m| level <= u64::from(m.floor));
+            if (lives && strength == Strength::Confirms) || stands {
                 continue;
             }
             return Some(rise(ledger, strength, &together, &run));
@@ -122,18 +126,19 @@ fn rise<'a>(
     }
 }
 
-/// Floor and survivors rise in every window, and no plateau begins: the newer
-/// half adds at least a quarter of what the older half did.
+/// Floor and survivors rise in every window, and no plateau begins: the newest
+/// rise is at least half of the mean one. A pool that reaches its cap within
+/// the newest window would else be one rise too many.
 pub(crate) fn rising(run: &[Mark]) -> bool {
-    if run.len() < 2 {
+    let (Some(first), Some(last)) = (run.first(), run.last()) else { return false };
+    let steps = run.len() as i64 - 1;
+    if steps < 1 {
         return false;
     }
     let up = run.windows(2).all(|w| w[1].floor > w[0].floor && w[1].survivors > w[0].survivors);
-    let (old, new) = run.split_at(run.len() / 2);
-    let step = |from: Mark, to: Mark| i64::from(to.floor) - i64::from(from.floor);
-    let before = step(old[0], new[0]);
-    let after = step(new[0], run[run.len() - 1]);
-    up && after * 4 >= before
+    let newest = i64::from(last.floor) - i64::from(run[run.len() - 2].floor);
+    let all = i64::from(last.floor) - i64::from(first.floor);
+    up && newest * 2 * steps >= all
 }
 
 /// Growth of floors and of survivors, whichever is less.
@@ -202,6 +207,7 @@ mod tests {
         assert!(!run(&[1, 3, 3, 7], &[1, 2, 4, 6]), "a plateau within");
         assert!(!run(&[1, 3, 5, 7], &[1, 2, 2, 2]), "members turn over");
         assert!(!run(&[1, 40, 60, 62], &[1, 40, 60, 61]), "fills up");
+        assert!(!run(&[0, 6, 12, 18, 20], &[0, 5, 11, 17, 20]), "reaches a cap");
         assert!(!run(&[1], &[1]), "too short");
     }
 }

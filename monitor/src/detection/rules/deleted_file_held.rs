@@ -99,7 +99,7 @@ fn verdict(
         Strength::Confirms
     } else if is_log
         || plain.len() >= min_held.div_ceil(2)
-        || (scratch.len() >= min_held && !times.is_empty())
+        || (scratch.len() >= min_held && times.len() >= 2)
     {
         Strength::Suspects
     } else {

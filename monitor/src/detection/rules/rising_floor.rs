@@ -197,19 +197,18 @@ mod tests {
                 w.looks(60);
             }),
             ("load that rises and falls", |w, p| {
+                let mut open = std::collections::VecDeque::new();
                 for i in 0..240_i32 {
                     let target = 4 + (120 - (i - 120).abs()) as usize;
-                    while w.fds(p).len() < target {
-                        w.connect(p);
-                    }
                     // Connections live for a few looks each, whatever the load.
-                    let turn = w.fds(p).len().div_ceil(4);
-                    let old: Vec<u32> = w.fds(p).iter().map(|f| f.fd).collect();
-                    for fd in old.iter().cycle().skip(i as usize * 7).take(turn) {
-                        w.close(p, *fd);
+                    for _ in 0..open.len() / 4 {
+                        w.close(p, open.pop_front().unwrap());
                     }
-                    while w.fds(p).len() < target {
-                        w.connect(p);
+                    while open.len() > target {
+                        w.close(p, open.pop_front().unwrap());
+                    }
+                    while open.len() < target {
+                        open.push_back(w.connect(p));
                     }
                     w.look();
                 }
@@ -218,7 +217,7 @@ mod tests {
                 let mut open = std::collections::VecDeque::new();
                 for i in 0..300 {
                     (0..3).for_each(|_| open.push_back(w.connect(p)));
-                    if i > 30 {
+                    if i > 12 {
                         (0..2 + i % 2).for_each(|_| w.close(p, open.pop_front().unwrap()));
                     }
                     w.look();
@@ -232,9 +231,10 @@ mod tests {
                 }
             }),
             ("a database that opens its files", |w, p| {
-                for i in 0..1_500 {
+                w.process(p).max_fds = Some(65_536);
+                for i in 0..1_000 {
                     w.open(p, &format!("/var/lib/db/base/{i}/data"));
-                    if i % 50 == 0 {
+                    if i % 25 == 0 {
                         w.look();
                     }
                 }

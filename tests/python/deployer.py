@@ -1,11 +1,13 @@
-"""A deployer that restarts its agent, with one log handle per restart.
+"""A deployer that restarts its agent, with one log handle per start.
 
 --mode leak   the handle that Popen got is never closed: the agent has its own
               copy, so this one serves nobody, and each restart leaves one more
 --mode close  the handle is closed right after Popen: the same log, no leak
 
---count N restarts, one every --pace ms, all into --log FILE; prints "ready"
-after the last, then waits. It ends when its standard input does.
+It starts the agent and restarts it --count times, once every --pace ms, all
+into --log FILE; prints "ready" after the last restart and lets that agent run.
+So it leaks --count handles: the newest is that of a living agent. It ends when
+its standard input does.
 """
 
 import argparse
@@ -14,7 +16,32 @@ import sys
 import threading
 import time
 
-AGENT = 'for line in 1 2 3; do echo "agent $1 line $line"; done'
+# Writes what it is told to, and ends when its own standard input does.
+AGENT = 'while read -r line; do echo "agent $1: $line"; done'
+
+
+class Deployment:
+    """One life of the agent. It keeps its handle, as such programs do, so that
+    no garbage collection closes it."""
+
+    def __init__(self, number, path, close):
+        self.log = open(path, "ab")
+        self.agent = subprocess.Popen(
+            ["/bin/sh", "-c", AGENT, "deployed-agent", str(number)],
+            stdin=subprocess.PIPE,
+            stdout=self.log,
+            stderr=self.log,
+        )
+        if close:
+            self.log.close()
+
+    def work(self):
+        self.agent.stdin.write(b"working\n")
+        self.agent.stdin.flush()
+
+    def stop(self):
+        self.agent.stdin.close()
+        self.agent.wait()
 
 
 def main():
@@ -28,27 +55,19 @@ def main():
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
 
-    # A service object per deployment, as such programs keep them: the handle
-    # stays referenced, so no garbage collection closes it.
     deployments = []
     due = time.monotonic()
-    for number in range(args.count):
-        if ended.wait(max(0.0, due - time.monotonic())):
-            return
+    for number in range(args.count + 1):
+        if deployments:
+            deployments[-1].stop()
+        deployments.append(Deployment(number, args.log, args.mode == "close"))
+        deployments[-1].work()
         due += args.pace / 1000
-        log = open(args.log, "ab")
-        agent = subprocess.Popen(
-            ["/bin/sh", "-c", AGENT, "deployed-agent", str(number)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-        if args.mode == "close":
-            log.close()
-        agent.wait()
-        deployments.append((number, agent, log))
+        if number < args.count and ended.wait(max(0.0, due - time.monotonic())):
+            return
     print("ready", flush=True)
-    ended.wait()
+    while not ended.wait(args.pace / 1000):
+        deployments[-1].work()
 
 
 if __name__ == "__main__":

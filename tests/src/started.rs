@@ -69,6 +69,11 @@ impl Started {
         Self { name, child, lifeline, lines, said: Vec::new() }
     }
 
+    /// Its command line as it was given.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

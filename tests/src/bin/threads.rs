@@ -2,8 +2,8 @@
 //! `--mode pool`: eight threads take the jobs in turn, and now and then a
 //! helper thread is started and joined.
 //!
-//! `--count N` jobs, one every `--pace` ms; says `ready` after the last. The pool
-//! goes on with its work after that.
+//! `--count N` jobs, one every `--pace` ms, after the command `go`; says `ready`
+//! after the last. The pool goes on with its work after that.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -18,6 +18,8 @@ fn main() {
     let flags = Flags::of_this_process();
     let control = Control::listen();
     let count = flags.get("count", 40_usize);
+    // How many threads it has without a leak must be seen first.
+    control.wait_for("go");
     let pace = Pace::new(flags.millis("pace", 150));
     if flags.get("mode", "leak".to_owned()) == "leak" {
         leak(count, pace);

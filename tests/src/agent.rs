@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::component::say;
 use crate::http::{self, Answer};
 use crate::metrics::Scrape;
-use crate::started::program_dir;
+use crate::started::{inherit_nothing, program_dir};
 use crate::wait::{SOON, wait_until};
 
 /// Everything fast: verdicts take seconds where the defaults take an hour.
@@ -130,6 +130,7 @@ impl Plan {
         command.arg("--web.listen-address").arg(address.to_string()).args(&self.arguments);
         let file = File::create(&log).expect("the log can be written");
         command.stdin(Stdio::null()).stdout(file.try_clone().expect("a copy")).stderr(file);
+        inherit_nothing(&mut command);
         let child = command.spawn().unwrap_or_else(|e| panic!("cannot start {line:?}: {e}"));
         Agent { child, dir, address, status: None }
     }

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use crate::agent::free_address;
 use crate::component::{need_program, say};
 use crate::http;
+use crate::started::inherit_nothing;
 use crate::wait::{SOON, wait_until};
 
 /// A file of this workspace's `dashboards/`.
@@ -61,7 +62,9 @@ impl Prometheus {
         fs::write(&file, config).expect("the config can be written");
         let log = File::create(dir.path().join("log")).expect("the log can be written");
         let address = free_address();
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        inherit_nothing(&mut command);
+        let child = command
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
             .arg(format!("--web.listen-address={address}"))

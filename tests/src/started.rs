@@ -1,12 +1,13 @@
 //! A program that a suite started, and will end.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use crate::raw;
 use crate::wait::{SOON, wait_until};
 
 /// The directory of this package's programs, beside which lies the agent.
@@ -37,6 +38,19 @@ pub fn python(name: &str) -> Command {
     command
 }
 
+/// Lets `command` start with its standard streams and nothing else: what cargo or
+/// another test has open (a job server's pipe, say) would be counted as its own.
+pub fn inherit_nothing(command: &mut Command) {
+    // CLOSE_RANGE_CLOEXEC, for the library still needs a pipe until exec.
+    const CLOEXEC: std::ffi::c_long = 1 << 2;
+    let all = || match raw::plain(libc::SYS_close_range, &[3, u32::MAX.into(), CLOEXEC]) {
+        Ok(_) => Ok(()),
+        Err(errno) => Err(std::io::Error::from_raw_os_error(errno)),
+    };
+    // SAFETY: one system call that takes no address.
+    unsafe { command.pre_exec(all) };
+}
+
 /// A running program with its lifeline (see [`crate::program`]); ended when dropped.
 pub struct Started {
     name: String,
@@ -54,6 +68,7 @@ impl Started {
     #[track_caller]
     pub fn new(command: &mut Command) -> Self {
         let name = format!("{command:?}");
+        inherit_nothing(command);
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = child.unwrap_or_else(|e| panic!("cannot start {name}: {e}"));
         let lifeline = child.stdin.take();

@@ -441,6 +441,24 @@ fn the_example_shows_every_key_with_its_default() {
 }
 
 #[test]
+fn the_manual_names_every_key_and_its_example_is_valid() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+    let manual = std::fs::read_to_string(path).unwrap();
+    for spec in keys::TABLES {
+        let section = manual.split_once(&format!("## `{}`", spec.header())).unwrap().1;
+        let section = section.split("\n## ").next().unwrap();
+        for key in spec.keys {
+            assert!(section.contains(&format!("\n| `{key}` |")), "{key} in {}", spec.header());
+        }
+    }
+    for rule in crate::detection::verdict::Rule::ALL {
+        assert!(manual.contains(&format!("`{rule}`")), "{rule}");
+    }
+    let example = manual.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(parse(example, "f").unwrap().cleanup.len(), 2);
+}
+
+#[test]
 fn files_that_cannot_be_read_say_why() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| {

@@ -39,3 +39,15 @@ fn ask(flags: &AgentFlags) -> Result<Documents, ClientError> {
         leaks: client::get(&flags.url, "/api/v1/leaks")?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_has_both_lists_at_its_top() {
+        let documents = Documents { units: UnitsDoc::default(), leaks: LeaksDoc::default() };
+        let json = serde_json::to_string(&documents).unwrap();
+        assert_eq!(json, r#"{"units":[],"leaks":[]}"#);
+    }
+}

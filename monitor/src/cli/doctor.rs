@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use super::failure::Failure;
 use super::flags::DoctorFlags;
+use super::{output, paths};
 use crate::attribution::hierarchy;
 use crate::source::doctor;
-use super::{output, paths};
 
 /// Says what this host allows; status 1 where nothing can be seen.
 pub(super) fn run(flags: &DoctorFlags) -> Result<ExitCode, Failure> {

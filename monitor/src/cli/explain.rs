@@ -6,8 +6,8 @@ use super::agent;
 use super::failure::Failure;
 use super::flags::ExplainFlags;
 use super::output;
-use crate::export::terminal;
 use crate::detection::verdict::Leak;
+use crate::export::terminal;
 
 /// Shows one verdict.
 pub(super) fn run(flags: &ExplainFlags) -> Result<ExitCode, Failure> {

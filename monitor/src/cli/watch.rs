@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use super::failure::Failure;
 use super::flags::WatchFlags;
-use crate::pipeline;
 use super::{logging, paths};
+use crate::pipeline;
 
 /// Runs the agent until it is told to stop.
 pub(super) fn run(flags: &WatchFlags) -> Result<ExitCode, Failure> {

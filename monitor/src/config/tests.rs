@@ -489,3 +489,21 @@ fn files_that_cannot_be_read_say_why() {
     );
     assert!(matches!(load(&write("bad", b"x = 1")), Err(LoadError::Invalid(_))));
 }
+
+#[test]
+fn no_damage_to_a_file_brings_the_reader_down() {
+    // Without globs, whose compiling would be nearly all of the time.
+    let good = "watch = { census_cpu_budget = 1e-2, probes = 'off' }\n[detection]\nwindow = \"5s\"\n\
+                [[unit]]\nname = \"\"\"ä\"\"\"\nuser = \"\\u0061\"\n[[ignore]]\nrule = \"orphan\"\n";
+    assert!(parse(good, "f").is_ok());
+    for at in 0..good.len() {
+        for damage in ["", "\"", "[", "]", "=", "\n", "\\", "ä", "\0", "-"] {
+            let (Some(before), Some(after)) = (good.get(..at), good.get(at + 1..)) else {
+                continue;
+            };
+            if let Err(found) = parse(&format!("{before}{damage}{after}"), "f") {
+                assert!(!found.kept.is_empty() && found.kept.iter().all(|p| p.line > 0));
+            }
+        }
+    }
+}

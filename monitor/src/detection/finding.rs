@@ -111,7 +111,8 @@ impl Finding {
         for stack in members.iter().filter_map(|(_, h)| ledger.stack(h)) {
             *stacks.entry(stack).or_default() += 1;
         }
-        let opener = stacks.into_iter().max_by_key(|(_, n)| *n).map_or(Vec::new(), |(s, _)| frames(s));
+        let opener =
+            stacks.into_iter().max_by_key(|(_, n)| *n).map_or(Vec::new(), |(s, _)| frames(s));
         let born = members.iter().filter(|(_, h)| h.birth.is_some()).count();
         let mut by_process: BTreeMap<ProcessId, (&Process, usize)> = BTreeMap::new();
         for (p, _) in members {

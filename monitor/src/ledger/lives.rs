@@ -182,8 +182,7 @@ impl Ledger {
             let may_be_main = !p.must_not_outlive && p.alive();
             let unit = Arc::clone(&p.unit);
             let kind = unit.kind;
-            let state =
-                self.units.entry(Arc::clone(&name)).or_insert_with(|| UnitState::new(unit));
+            let state = self.units.entry(Arc::clone(&name)).or_insert_with(|| UnitState::new(unit));
             if state.invocation == 0 {
                 state.begin(started);
             } else if kind.has_invocations() && parent.is_none() {
@@ -228,10 +227,8 @@ impl Ledger {
         if !state.unit.kind.has_invocations() || state.over.is_some() {
             return;
         }
-        let settling = state
-            .main_gone
-            .as_ref()
-            .is_none_or(|gone| gone.at.since(state.started) <= SETTLING);
+        let settling =
+            state.main_gone.as_ref().is_none_or(|gone| gone.at.since(state.started) <= SETTLING);
         // Where the config names what must not outlive the unit, a helper must
         // not hide the end of the manager: only its own double takes its place.
         let picky = self.patterns.has_orphans(name);
@@ -256,8 +253,7 @@ impl Ledger {
     pub(super) fn settle_unexplained(&mut self) {
         let looks = self.looks;
         for (cause, exits) in [("unseen_exit", true), ("unseen_fork", false)] {
-            let map =
-                if exits { &mut self.unexplained_exits } else { &mut self.unexplained_forks };
+            let map = if exits { &mut self.unexplained_exits } else { &mut self.unexplained_forks };
             let before = map.len();
             map.retain(|_, look| *look + 1 >= looks);
             for _ in map.len()..before {
@@ -299,9 +295,8 @@ impl Ledger {
         }
         // Groups of like-named programs come and go by the thousand and have
         // no lives to count; the others are kept to count theirs.
-        self.units.retain(|_, u| {
-            u.over.is_none() || u.unit.kind.has_invocations() || u.last_seen == now
-        });
+        self.units
+            .retain(|_, u| u.over.is_none() || u.unit.kind.has_invocations() || u.last_seen == now);
         let gone = |u: &UnitState| u.over.is_some();
         while self.units.values().filter(|u| gone(u)).count() > MAX_GONE_UNITS {
             let oldest = self

@@ -14,6 +14,8 @@ pub(crate) mod process;
 pub(crate) mod template;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub(crate) mod track;
 pub mod view;
 mod views;

@@ -202,11 +202,7 @@ mod tests {
             ("/srv/7", "/srv/7"),
             ("7", "7"),
         ] {
-            assert_eq!(
-                String::from_utf8_lossy(log_family(path.as_bytes())),
-                want,
-                "{path}"
-            );
+            assert_eq!(String::from_utf8_lossy(log_family(path.as_bytes())), want, "{path}");
         }
     }
 

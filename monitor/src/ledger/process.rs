@@ -6,7 +6,9 @@ use std::sync::Arc;
 use crate::attribution::unit::Unit;
 use crate::ledger::patterns::RuleSet;
 use crate::ledger::track::{Cohort, Track};
-use crate::source::model::{FdBirth, FdKind, FdSample, FdTable, KernelStr, ProcessId, ProcessSample};
+use crate::source::model::{
+    FdBirth, FdKind, FdSample, FdTable, KernelStr, ProcessId, ProcessSample,
+};
 use crate::time::Boottime;
 
 /// [`Held::slot`] of what no cohort counts.

@@ -216,12 +216,20 @@ impl World {
     }
 
     pub fn clock(&self) -> ClockPair {
-        let wall = jiff::Timestamp::from_nanosecond(i128::from(self.now.0) + 1_700_000_000_000_000_000);
+        let wall =
+            jiff::Timestamp::from_nanosecond(i128::from(self.now.0) + 1_700_000_000_000_000_000);
         ClockPair { boot: self.now, wall: wall.unwrap() }
     }
 
     /// An interval passes, then a census and a judgement.
     pub fn look(&mut self) {
+        let (obs, units) = self.observe();
+        self.ledger.census(obs, &units);
+        self.judge();
+    }
+
+    /// An interval passes; what a census then sees.
+    pub fn observe(&mut self) -> (Observation, Vec<Arc<Unit>>) {
         self.now = self.now + INTERVAL;
         let at = self.clock();
         let source = |source: &str, mechanism: &str, active| SourceState {
@@ -243,9 +251,8 @@ impl World {
             ],
             figures: SourceFigures::default(),
         };
-        let units: Vec<_> = self.processes.values().map(|(_, u)| Arc::clone(u)).collect();
-        self.ledger.census(obs, &units);
-        self.judge();
+        let units = self.processes.values().map(|(_, u)| Arc::clone(u)).collect();
+        (obs, units)
     }
 
     fn judge(&mut self) {

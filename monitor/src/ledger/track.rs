@@ -87,14 +87,7 @@ impl Window {
     /// to find a rise and once more to see that it has stopped.
     pub fn new(length: Duration, windows: u32) -> Self {
         let keep = (2 * windows as usize + 2).min(MAX_MARKS);
-        Self {
-            length,
-            index: 0,
-            censuses: 0,
-            began: Boottime(0),
-            ends: VecDeque::new(),
-            keep,
-        }
+        Self { length, index: 0, censuses: 0, began: Boottime(0), ends: VecDeque::new(), keep }
     }
 
     /// How long one is.

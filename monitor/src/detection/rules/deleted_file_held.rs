@@ -90,9 +90,10 @@ fn verdict(
         .map(|(_, h)| h.since)
         .collect();
     // A single log is confirmed: its harm is in bytes, not in number.
-    let log_with_bytes = plain.iter().filter(|m| ripe(m)).any(|(_, h)| {
-        h.kind == FdKind::Log && (h.disk_bytes > 0 || h.size > 0)
-    });
+    let log_with_bytes = plain
+        .iter()
+        .filter(|m| ripe(m))
+        .any(|(_, h)| h.kind == FdKind::Log && (h.disk_bytes > 0 || h.size > 0));
     let many = |of: &[(&Process, &Held)]| of.iter().filter(|m| ripe(m)).count() >= min_held;
     let is_log = plain.iter().any(|(_, h)| h.kind == FdKind::Log);
     let strength = if log_with_bytes || many(&plain) || (many(&scratch) && times.len() >= HABIT) {

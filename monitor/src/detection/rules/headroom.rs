@@ -61,7 +61,14 @@ fn descriptors(ledger: &Ledger) -> Vec<Finding> {
         .map(|((_, _, comm), (_, limit, p, strength))| {
             let used = p.open_fds().unwrap_or(0);
             let what = format!("open files of {}", named(p));
-            finding(ledger, strength, Resource::Fd, comm, p, Use { used, limit, what, per_hour: per_hour(ledger, &p.total) })
+            finding(
+                ledger,
+                strength,
+                Resource::Fd,
+                comm,
+                p,
+                Use { used, limit, what, per_hour: per_hour(ledger, &p.total) },
+            )
         })
         .collect()
 }
@@ -87,7 +94,14 @@ fn tasks(ledger: &Ledger) -> Vec<Finding> {
             let cohort = text::printable(cgroup.as_bytes());
             let what = format!("tasks in cgroup {cohort}");
             let per_hour = per_hour(ledger, &p.threads);
-            Some(finding(ledger, strength, Resource::Thread, cohort, p, Use { used, limit, what, per_hour }))
+            Some(finding(
+                ledger,
+                strength,
+                Resource::Thread,
+                cohort,
+                p,
+                Use { used, limit, what, per_hour },
+            ))
         })
         .collect()
 }
@@ -141,4 +155,51 @@ fn per_hour(ledger: &Ledger, track: &Track) -> Option<f64> {
         .map(|(at, m)| (at.0 as f64 / 3.6e12, f64::from(m.floor)))
         .collect();
     growth::slope(&points)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attribution::unit::UnitKind;
+    use crate::detection::verdict::State;
+    use crate::ledger::testing::World;
+    use crate::source::model::FdTable;
+
+    #[test]
+    fn nearness_to_a_limit() {
+        for (used, limit, want) in [
+            (700, 1024, None),
+            (770, 1024, Some(Strength::Sustains)),
+            (820, 1024, Some(Strength::Suspects)),
+            (930, 1024, Some(Strength::Confirms)),
+            (1024, 1024, Some(Strength::Confirms)),
+            (1025, 1024, None),
+            (16, 16, None),
+            (0, 0, None),
+            (u64::MAX, u64::MAX, Some(Strength::Confirms)),
+        ] {
+            assert_eq!(step(used, limit), want, "{used} of {limit}");
+        }
+    }
+
+    #[test]
+    fn a_process_near_its_limit_is_warned_of_without_flapping() {
+        let mut w = World::new();
+        let p = w.spawn(("app.service", UnitKind::Service), 1, "/usr/bin/app");
+        for (used, want) in [
+            (700, None),
+            (830, Some(State::Suspected)),
+            (800, Some(State::Suspected)),
+            (930, Some(State::Confirmed)),
+            (830, Some(State::Confirmed)),
+            (700, None),
+        ] {
+            w.process(p).fds = FdTable::Count(used);
+            w.look();
+            assert_eq!(w.open_leaks().first().map(|l| l.state), want, "{used}");
+        }
+        assert!(w.docket.suspects().is_empty());
+        let resolved = &w.changes.last().unwrap().leak;
+        assert_eq!((&*resolved.kind, resolved.limit), ("limit", Some(1024)));
+    }
 }

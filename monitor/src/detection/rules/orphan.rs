@@ -91,3 +91,125 @@ fn sentences(orphans: &[&Outlived<'_>], now: Boottime) -> Vec<String> {
     };
     vec![format!("{n} {noun} of the unit ({}{more}) {lost}", names.join(", "))]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::{Config, UnitRule};
+    use crate::detection::verdict::State;
+    use crate::ledger::testing::{World, config};
+
+    const MANAGER: (&str, UnitKind) = ("manager", UnitKind::Rule);
+
+    fn with_globs() -> Config {
+        Config {
+            units: vec![UnitRule {
+                name: "manager".into(),
+                orphans: vec!["*agent-runner*".into()],
+                ..UnitRule::default()
+            }],
+            ..config()
+        }
+    }
+
+    fn manager(w: &mut World) -> (u32, Vec<u32>) {
+        let m = w.spawn(MANAGER, 1, "/opt/manager");
+        let workers =
+            (0..5).map(|i| w.spawn(MANAGER, m, &format!("/opt/agent-runner {i}"))).collect();
+        (m, workers)
+    }
+
+    #[test]
+    fn workers_of_a_killed_manager_are_confirmed_at_once() {
+        for (seen, settled) in [(true, 2), (false, 2), (true, 20), (false, 20)] {
+            let mut w = World::with(with_globs());
+            let (m, workers) = manager(&mut w);
+            let stranger = w.spawn(("other", UnitKind::Exe), 1, "/opt/agent-runner 9");
+            w.looks(settled);
+            assert_eq!(w.changes, []);
+            if seen {
+                w.exit_seen(m);
+            } else {
+                w.exit(m);
+                w.look();
+            }
+            let leak = w.only();
+            assert_eq!((leak.state, leak.held), (State::Confirmed, 5), "{seen} {settled}");
+            let pids: Vec<_> = w.docket.members(&leak.id).iter().map(|m| m.id.pid).collect();
+            assert_eq!(pids, workers);
+            assert!(!pids.contains(&stranger));
+            w.looks(3);
+            assert_eq!(w.ledger.unit("manager").unwrap().invocation, 1);
+            assert_eq!(w.ledger.views()[0].orphans, 5);
+            workers.into_iter().for_each(|p| w.exit(p));
+            w.look();
+            assert!(w.open_leaks().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_new_manager_does_not_adopt_the_old_ones_workers() {
+        let mut w = World::with(with_globs());
+        let (m, workers) = manager(&mut w);
+        w.looks(3);
+        w.exit(m);
+        let (_, new) = manager(&mut w);
+        w.looks(2);
+        let leak = w.only();
+        let pids: Vec<_> = w.docket.members(&leak.id).iter().map(|m| m.id.pid).collect();
+        assert_eq!(pids, workers);
+        assert!(new.iter().all(|p| !pids.contains(p)));
+        assert_eq!(w.ledger.unit("manager").unwrap().invocation, 2);
+    }
+
+    #[test]
+    fn workers_that_come_and_go_are_one_invocation() {
+        let mut w = World::with(with_globs());
+        let (m, workers) = manager(&mut w);
+        for p in workers {
+            w.looks(2);
+            w.exit(p);
+            w.spawn(MANAGER, m, "/opt/agent-runner again");
+        }
+        w.looks(2);
+        assert_eq!(w.changes, []);
+        assert_eq!(w.ledger.unit("manager").unwrap().invocation, 1);
+    }
+
+    #[test]
+    fn kinds_differ() {
+        for (kind, lived, soon, late) in [
+            (UnitKind::Service, 20, Some(State::Suspected), Some(State::Confirmed)),
+            (UnitKind::User, 20, Some(State::Suspected), Some(State::Confirmed)),
+            (UnitKind::Service, 2, None, None),
+            (UnitKind::Rule, 20, Some(State::Suspected), Some(State::Suspected)),
+            (UnitKind::Docker, 20, None, None),
+            (UnitKind::Exe, 20, None, None),
+            (UnitKind::Scope, 20, None, None),
+        ] {
+            let mut w = World::new();
+            let unit = ("a.service", kind);
+            let main = w.spawn(unit, 1, "/usr/bin/a");
+            w.spawn(unit, main, "/usr/bin/helper");
+            w.looks(lived);
+            w.exit(main);
+            w.look();
+            let state = |w: &World| w.open_leaks().first().map(|l| l.state);
+            assert_eq!(state(&w), soon, "{kind} soon");
+            w.looks(10);
+            assert_eq!(state(&w), late, "{kind} late");
+        }
+    }
+
+    #[test]
+    fn peers_are_not_orphans_of_each_other() {
+        let mut w = World::new();
+        let all: Vec<u32> = (0..4).map(|_| w.spawn(MANAGER, 1, "/opt/peer")).collect();
+        w.looks(20);
+        w.exit(all[0]);
+        w.spawn(MANAGER, 1, "/opt/peer");
+        w.looks(20);
+        assert_eq!(w.changes, []);
+        assert_eq!(w.ledger.unit("manager").unwrap().invocation, 1);
+    }
+}

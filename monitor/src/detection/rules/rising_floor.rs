@@ -75,9 +75,8 @@ fn members<'a>(
     for p in processes {
         let slot = p.slots.iter().find(|((k, t), _)| *k == kind && **t == *template);
         let Some((_, slot)) = slot else { continue };
-        members.extend(
-            p.held.iter().filter(|h| h.slot == *slot && h.since <= began).map(|h| (*p, h)),
-        );
+        members
+            .extend(p.held.iter().filter(|h| h.slot == *slot && h.since <= began).map(|h| (*p, h)));
     }
     members
 }
@@ -272,8 +271,7 @@ mod tests {
         for (name, act) in table {
             let (mut w, p) = app();
             act(&mut w, p);
-            let confirmed: Vec<_> =
-                w.changes.iter().filter(|c| c.to == State::Confirmed).collect();
+            let confirmed: Vec<_> = w.changes.iter().filter(|c| c.to == State::Confirmed).collect();
             assert!(confirmed.is_empty(), "{name}: {confirmed:#?}");
         }
     }

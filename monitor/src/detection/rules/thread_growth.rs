@@ -65,3 +65,57 @@ pub fn judge(ledger: &Ledger, config: &Detection, _now: Boottime) -> Vec<Finding
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attribution::unit::UnitKind;
+    use crate::detection::verdict::State;
+    use crate::ledger::testing::World;
+
+    fn app() -> (World, u32) {
+        let mut w = World::new();
+        let p = w.spawn(("app.service", UnitKind::Service), 1, "/usr/bin/app");
+        w.looks(20);
+        (w, p)
+    }
+
+    #[test]
+    fn endless_threads_are_confirmed_and_counted() {
+        let (mut w, p) = app();
+        for _ in 0..40 {
+            w.process(p).threads += 1;
+            w.look();
+        }
+        let leak = w.only();
+        assert_eq!(
+            (leak.state, leak.resource, leak.held),
+            (State::Confirmed, Resource::Thread, 40)
+        );
+        assert_eq!((&*leak.kind, &*leak.cohort), ("thread", "app"));
+        assert!((leak.growth_per_hour - 720.0).abs() < 80.0);
+        w.exit(p);
+        w.look();
+        assert!(w.open_leaks().is_empty());
+        let resolved = &w.changes.last().unwrap().leak;
+        assert!(resolved.evidence.last().unwrap().contains("the invocation ended at"));
+    }
+
+    #[test]
+    fn innocents() {
+        type Threads = fn(usize) -> u32;
+        let table: [(&str, Threads); 3] = [
+            ("a pool that fills", |i| 1 + i.min(16) as u32),
+            ("bursts", |i| if i % 12 == 11 { 200 } else { 4 }),
+            ("load", |i| 4 + (60 - (i as i32 % 120 - 60).abs()) as u32 / 30),
+        ];
+        for (name, threads) in table {
+            let (mut w, p) = app();
+            for i in 0..150 {
+                w.process(p).threads = threads(i);
+                w.look();
+            }
+            assert!(!w.ever_confirmed(), "{name}");
+        }
+    }
+}

@@ -68,7 +68,8 @@ fn verdict(
 ) -> Option<Finding> {
     let mut judged: Vec<(Strength, &Shelf<'_>)> =
         shelves.iter().filter_map(|s| Some((s.strength(config)?, s))).collect();
-    judged.sort_by_key(|(strength, s)| (std::cmp::Reverse((*strength, s.stale.len())), s.process.id));
+    judged
+        .sort_by_key(|(strength, s)| (std::cmp::Reverse((*strength, s.stale.len())), s.process.id));
     let strength = judged.first()?.0;
     let members: Vec<_> =
         judged.iter().flat_map(|(_, s)| s.stale.iter().map(|h| (s.process, *h))).collect();
@@ -205,8 +206,7 @@ impl<'a> Shelf<'a> {
             Some(one) => template::of_path(one),
             None => String::new(),
         };
-        let idle =
-            self.stale.iter().map(|h| idle(self.process, h)).min().unwrap_or(Duration::ZERO);
+        let idle = self.stale.iter().map(|h| idle(self.process, h)).min().unwrap_or(Duration::ZERO);
         let mut s = format!(
             "{} write handles on {what} in {}; {} have not moved for {}",
             self.handles.len(),
@@ -244,7 +244,13 @@ mod tests {
     const DEPLOYER: (&str, UnitKind) = ("deployer", UnitKind::Rule);
 
     /// Restarts an agent `n` times, as a deployer does; the last one lives on.
-    fn restarts(w: &mut World, parent: u32, n: usize, path: impl Fn(usize) -> String, closes: bool) -> u32 {
+    fn restarts(
+        w: &mut World,
+        parent: u32,
+        n: usize,
+        path: impl Fn(usize) -> String,
+        closes: bool,
+    ) -> u32 {
         let mut agent = 0;
         for i in 0..n {
             let fd = w.open(parent, &path(i));

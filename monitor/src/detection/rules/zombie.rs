@@ -87,3 +87,67 @@ fn verdict(
         .collect();
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attribution::unit::UnitKind;
+    use crate::detection::verdict::State;
+    use crate::ledger::testing::World;
+    use crate::source::model::FdTable;
+
+    const APP: (&str, UnitKind) = ("app.service", UnitKind::Service);
+
+    fn zombies(w: &mut World, parent: u32, n: usize) -> Vec<u32> {
+        (0..n)
+            .map(|_| {
+                let z = w.spawn(APP, parent, "/usr/bin/job");
+                let p = w.process(z);
+                p.zombie = true;
+                p.threads = 0;
+                p.fds = FdTable::Full(Vec::new());
+                z
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_parent_that_does_not_reap_is_confirmed() {
+        let mut w = World::new();
+        let p = w.spawn(APP, 1, "/usr/bin/app");
+        let all = zombies(&mut w, p, 7);
+        w.looks(2);
+        assert!(w.open_leaks().is_empty(), "every child is a zombie for a moment");
+        w.looks(6);
+        let leak = w.only();
+        assert_eq!(
+            (leak.state, leak.held, leak.resource),
+            (State::Confirmed, 7, Resource::Process)
+        );
+        assert_eq!(leak.examples.len(), 7);
+        assert_eq!(leak.evidence, ["7 ended children of app[100] not reaped, the oldest for 35 s"]);
+        let members = w.docket.members(&leak.id);
+        assert_eq!(members.iter().map(|m| m.id.pid).collect::<Vec<_>>(), [p]);
+        assert_eq!(w.ledger.views()[0].zombies, 7);
+        all.into_iter().for_each(|z| w.exit(z));
+        w.look();
+        assert!(w.open_leaks().is_empty());
+    }
+
+    #[test]
+    fn few_or_passing_zombies_are_not_confirmed() {
+        let mut w = World::new();
+        let p = w.spawn(APP, 1, "/usr/bin/app");
+        zombies(&mut w, p, 2);
+        w.looks(40);
+        assert_eq!((w.only().state, w.only().held), (State::Suspected, 2));
+        let mut w = World::new();
+        let p = w.spawn(APP, 1, "/usr/bin/app");
+        for _ in 0..20 {
+            let all = zombies(&mut w, p, 50);
+            w.looks(4);
+            all.into_iter().for_each(|z| w.exit(z));
+        }
+        assert_eq!(w.changes, []);
+    }
+}

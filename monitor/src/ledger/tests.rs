@@ -1,0 +1,275 @@
+//! What the ledger keeps over censuses.
+
+use crate::attribution::unit::UnitKind;
+use crate::config::model::UnitRule;
+use crate::ledger::process::held_flags;
+use crate::ledger::testing::{World, config};
+use crate::source::model::{FdBirth, FdKind, FdTable, TaskEvent};
+use crate::time::Boottime;
+
+const APP: (&str, UnitKind) = ("app.service", UnitKind::Service);
+
+fn world() -> (World, u32) {
+    let mut w = World::new();
+    let p = w.spawn(APP, 1, "/usr/bin/app");
+    w.looks(2);
+    (w, p)
+}
+
+fn birth(at: Boottime) -> Option<FdBirth> {
+    Some(FdBirth { at, tid: 1, syscall: 257, stack: None })
+}
+
+#[test]
+fn an_entry_remembers_when_it_was_opened_and_moved() {
+    let (mut w, p) = world();
+    let fd = w.open(p, "/srv/a");
+    w.look();
+    let opened = w.now;
+    w.looks(3);
+    w.write(p, fd);
+    w.look();
+    let moved = w.now;
+    w.looks(3);
+    let h = &w.ledger.processes().next().unwrap().held[0];
+    assert_eq!((h.opened, h.since, h.moved), (opened, opened, moved));
+    assert!(h.is(held_flags::OPENED_KNOWN) && !h.is(held_flags::FIRST_LOOK));
+}
+
+#[test]
+fn addresses_of_files_are_reused_by_the_kernel() {
+    let (mut w, p) = world();
+    let fd = w.open(p, "/srv/a");
+    w.looks(3);
+    // Same number and address, another inode.
+    let f = w.fd(p, fd);
+    f.inode += 1;
+    f.path = "/srv/b".into();
+    w.look();
+    assert_eq!(w.ledger.processes().next().unwrap().held[0].since, w.now);
+    w.looks(3);
+    // Same file again, but the probe saw it open anew.
+    w.fd(p, fd).birth = birth(w.now + std::time::Duration::from_secs(1));
+    w.look();
+    assert_eq!(w.ledger.processes().next().unwrap().held[0].since, w.now);
+    w.look();
+    assert!(w.ledger.processes().next().unwrap().held[0].since < w.now);
+}
+
+#[test]
+fn what_fork_copies_keeps_its_age() {
+    let (mut w, p) = world();
+    let fd = w.open(p, "/srv/a");
+    w.look();
+    let opened = w.now;
+    w.looks(5);
+    let child = w.spawn(APP, p, "/usr/bin/child");
+    w.share(p, fd, child);
+    w.look();
+    let held = |w: &World, pid: u32| {
+        let p = w.ledger.processes().find(|q| q.id.pid == pid).unwrap();
+        let h = &p.held[0];
+        (h.opened, h.is(held_flags::SHARED), h.partner_gone)
+    };
+    assert_eq!(held(&w, child), (opened, true, Boottime(0)));
+    assert_eq!(held(&w, p), (opened, true, Boottime(0)));
+    // Closed by a child that lives on: no writer has ended.
+    let copy = w.fds(child)[0].fd;
+    w.close(child, copy);
+    w.look();
+    assert_eq!(held(&w, p), (opened, false, Boottime(0)));
+    w.share(p, fd, child);
+    w.look();
+    w.exit(child);
+    w.look();
+    assert_eq!(held(&w, p), (opened, false, w.now));
+}
+
+#[test]
+fn corrections_are_counted_by_cause_and_once() {
+    let (mut w, p) = world();
+    w.flows = true;
+    w.task_probes = true;
+    w.looks(2);
+    // A birth from long before a census that did not have the descriptor.
+    let fd = w.open(p, "/srv/a");
+    w.fd(p, fd).birth = birth(Boottime(5));
+    // One that nobody saw.
+    w.open(p, "/srv/b");
+    // And one as it should be.
+    let good = w.open(p, "/srv/c");
+    w.fd(p, good).birth = birth(w.now + std::time::Duration::from_secs(1));
+    w.looks(3);
+    let h = &w.ledger.processes().next().unwrap().held;
+    assert_eq!((h[0].birth, h[1].birth), (None, None));
+    assert!(h[2].birth.is_some());
+    // Its number now has another file, but the birth of the old one.
+    w.fd(p, good).inode += 1;
+    w.looks(3);
+    // A child that came and went without an event.
+    let child = w.spawn(APP, p, "/usr/bin/child");
+    w.looks(3);
+    w.exit(child);
+    w.looks(3);
+    let corrections: Vec<_> =
+        w.ledger.corrections().iter().map(|(c, n)| (c.as_str(), *n)).collect();
+    assert_eq!(
+        corrections,
+        [
+            ("stale_birth", 1),
+            ("unseen_close", 1),
+            ("unseen_exit", 1),
+            ("unseen_fork", 1),
+            ("unseen_open", 1)
+        ]
+    );
+}
+
+#[test]
+fn without_probes_nothing_is_to_be_corrected() {
+    let (mut w, p) = world();
+    w.open(p, "/srv/a");
+    w.looks(2);
+    w.exit(p);
+    w.looks(3);
+    assert!(w.ledger.corrections().is_empty());
+}
+
+#[test]
+fn lives_are_counted_over_restarts() {
+    let (mut w, mut p) = world();
+    for life in 1..5 {
+        assert_eq!(w.ledger.unit(APP.0).unwrap().invocation, life);
+        w.exit(p);
+        if life % 2 == 0 {
+            w.looks(2);
+            assert!(w.ledger.unit(APP.0).unwrap().over.is_some());
+            assert_eq!(w.ledger.views()[0].processes, 0);
+        }
+        p = w.spawn(APP, 1, "/usr/bin/app");
+        w.looks(2);
+    }
+}
+
+#[test]
+fn a_daemon_that_forks_twice_is_one_life() {
+    let mut w = World::new();
+    let first = w.spawn(APP, 1, "/usr/bin/app");
+    w.look();
+    let daemon = w.spawn(APP, first, "/usr/bin/app");
+    let event = TaskEvent::Fork {
+        at: w.now,
+        parent: w.process(first).id,
+        child: w.process(daemon).id,
+        comm: "app".into(),
+    };
+    w.ledger.task(&event, None);
+    w.exit(first);
+    w.looks(20);
+    let unit = w.ledger.unit(APP.0).unwrap();
+    assert_eq!(unit.invocation, 1);
+    assert_eq!(unit.main.map(|m| m.pid), Some(daemon));
+    assert_eq!(w.changes, []);
+}
+
+#[test]
+fn denied_is_not_zero() {
+    let (mut w, p) = world();
+    w.process(p).fds = FdTable::Denied;
+    w.look();
+    let view = &w.ledger.views()[0];
+    assert_eq!((&view.open_fds, view.open_fds_total, view.deleted_open_bytes), (&None, None, None));
+    assert_eq!((view.denied_processes, view.processes), (1, 1));
+}
+
+#[test]
+fn views_sum_the_smallest_units() {
+    let mut config = config();
+    config.watch.max_units = 3;
+    let mut w = World::with(config);
+    for i in 0..6_usize {
+        let p = w.spawn((&format!("u{i}"), UnitKind::Service), 1, "/usr/bin/app");
+        (0..i).for_each(|k| _ = w.open(p, &format!("/srv/{k}")));
+    }
+    w.look();
+    let views = w.ledger.views();
+    let names: Vec<_> = views.iter().map(|v| (&*v.unit.name, v.open_fds_total)).collect();
+    assert_eq!(names, [("other", Some(6)), ("u4", Some(4)), ("u5", Some(5))]);
+    assert_eq!(views[0].processes, 4);
+}
+
+#[test]
+fn cohorts_stay_bounded() {
+    let (mut w, p) = world();
+    for i in 0..40_u32 {
+        // Letters, so that no template takes them together.
+        let name = |n: u32| char::from(b'a' + (n % 26) as u8);
+        w.open(p, &format!("/srv/many/{}{}", name(i / 26), name(i)));
+    }
+    w.open(p, "/srv/one/file");
+    w.look();
+    let cohorts: Vec<_> =
+        w.ledger.processes().next().unwrap().slots.keys().map(|(_, t)| t.to_string()).collect();
+    assert_eq!(cohorts, ["/srv/many/{*}", "/srv/one/file"]);
+    assert_eq!(w.ledger.collapses(), 1);
+    let letter = |n: u32| char::from(b'a' + (n % 26) as u8);
+    for i in 0..300_u32 {
+        w.open(p, &format!("/srv/{}{}/x", letter(i / 26), letter(i)));
+    }
+    w.look();
+    let p = w.ledger.processes().next().unwrap();
+    assert!(p.slots.len() <= 256, "{}", p.slots.len());
+    let counted: u32 = p.slots.values().map(|s| p.cohorts[*s as usize].track.count).sum();
+    assert_eq!(counted as usize, p.held.len());
+}
+
+#[test]
+fn a_reload_takes_new_log_patterns_to_open_files() {
+    let (mut w, p) = world();
+    w.open(p, "/srv/journal.txt");
+    w.look();
+    let kind = |w: &World| w.ledger.processes().next().unwrap().held[0].kind;
+    assert_eq!(kind(&w), FdKind::Regular);
+    w.config.units.push(UnitRule {
+        name: APP.0.into(),
+        logs: vec!["/srv/*.txt".into()],
+        ..UnitRule::default()
+    });
+    w.ledger.reconfigure(&w.config.clone()).unwrap();
+    w.look();
+    assert_eq!(kind(&w), FdKind::Log);
+    w.config.units[0].logs = vec!["[".into()];
+    assert!(w.ledger.reconfigure(&w.config.clone()).is_err());
+}
+
+#[test]
+#[ignore = "a measurement: run with --release -- --ignored --nocapture"]
+fn a_census_of_100_000_descriptors_is_cheap() {
+    let (mut w, _) = world();
+    for i in 0..100 {
+        let p = w.spawn((&format!("u{i}.service"), UnitKind::Service), 1, "/usr/bin/app");
+        let fd = w.open(p, "/srv/data/file");
+        let one = w.fd(p, fd).clone();
+        *w.fds(p) = (0..1_000_u32)
+            .map(|n| {
+                let path = format!("/srv/data/{}/file-{n}", n % 20);
+                let mut f = one.clone();
+                f.fd = n;
+                f.file = u64::from(p) << 32 | u64::from(n);
+                f.inode = f.file;
+                f.path = path.as_str().into();
+                f
+            })
+            .collect();
+    }
+    for _ in 0..20 {
+        let (obs, units) = w.observe();
+        let start = std::time::Instant::now();
+        w.ledger.census(obs, &units);
+        let census = start.elapsed();
+        let at = w.clock();
+        let start = std::time::Instant::now();
+        w.docket.judge(&w.ledger, &w.config, at);
+        eprintln!("census {census:?}, judgement {:?}", start.elapsed());
+    }
+}

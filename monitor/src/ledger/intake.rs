@@ -94,7 +94,7 @@ impl Ledger {
             };
             let h = match old {
                 Some(old) if old.same_file(&sample) && !reopened(&old) => {
-                    self.carry(p, old, sample, look, alive)
+                    self.carry(p, old, &sample, look, alive)
                 }
                 old => {
                     if let Some(old) = &old {
@@ -109,7 +109,7 @@ impl Ledger {
                                 && sample.kind != FdKind::Socket
                         })
                         .map(|l| (l.kind, l.slot, l.ignored));
-                    self.admit(p, old.as_ref(), sample, look, first_look, same_as_last)
+                    self.admit(p, old.as_ref(), &sample, look, first_look, same_as_last)
                 }
             };
             if h.slot != NO_SLOT {
@@ -139,7 +139,7 @@ impl Ledger {
         &mut self,
         p: &mut Process,
         mut h: Held,
-        sample: FdSample,
+        sample: &FdSample,
         look: &Look,
         alive: &HashSet<u32>,
     ) -> Held {
@@ -170,7 +170,7 @@ impl Ledger {
         h.set(held_flags::SHARED, partner.is_some());
         if h.path != sample.path || p.reclassify {
             h.path = sample.path.clone();
-            self.classify(p, &mut h, &sample);
+            self.classify(p, &mut h, sample);
         }
         h
     }
@@ -180,7 +180,7 @@ impl Ledger {
         &mut self,
         p: &mut Process,
         old: Option<&Held>,
-        sample: FdSample,
+        sample: &FdSample,
         look: &Look,
         first_look: bool,
         same_as_last: Option<(FdKind, u32, u8)>,
@@ -192,7 +192,7 @@ impl Ledger {
         } else if birth.is_none() && look.probes && !first_look {
             self.correct("unseen_open");
         }
-        let (mut opened, mut known) = look.opened(p, &sample);
+        let (mut opened, mut known) = look.opened(p, sample);
         let description = self.descriptions.get(sample.file).copied();
         if let Some(d) = description {
             (opened, known) = (d.opened, d.known);
@@ -227,7 +227,7 @@ impl Ledger {
         h.set(held_flags::BORN_DELETED, sample.nlink == 0 && Self::fresh(&h, look));
         match same_as_last {
             Some((kind, slot, ignored)) => (h.kind, h.slot, h.ignored) = (kind, slot, ignored),
-            None => self.classify(p, &mut h, &sample),
+            None => self.classify(p, &mut h, sample),
         }
         h
     }

@@ -268,12 +268,13 @@ impl Ledger {
         now: Boottime,
         flows: Option<BTreeMap<Arc<str>, UnitFlows>>,
     ) {
-        let mut totals: BTreeMap<&Arc<str>, (Option<u64>, Option<&KernelStr>, bool)> =
-            BTreeMap::new();
+        // Open descriptors, one cgroup, and whether it is the only one.
+        type Totals<'a> = (Option<u64>, &'a KernelStr, bool);
+        let mut totals: BTreeMap<&Arc<str>, Totals<'_>> = BTreeMap::new();
         for p in self.processes.values().filter(|p| p.alive()) {
             let (total, cgroup, one) =
-                totals.entry(&p.unit.name).or_insert((None, Some(&p.cgroup), true));
-            *one &= *cgroup == Some(&p.cgroup);
+                totals.entry(&p.unit.name).or_insert((None, &p.cgroup, true));
+            *one &= **cgroup == p.cgroup;
             if let Some(n) = p.open_fds() {
                 *total = Some(total.unwrap_or(0) + n);
             }
@@ -283,7 +284,7 @@ impl Ledger {
             u.flows = flows.as_mut().and_then(|f| f.remove(name));
             u.tasks_max = None;
             let Some((total, cgroup, one)) = totals.get(name) else { continue };
-            if let (true, Some(cgroup)) = (*one, cgroup) {
+            if *one {
                 u.tasks_max = self.pids_max.get(*cgroup).copied();
             }
             if let Some(total) = total {

@@ -33,7 +33,9 @@ pub(crate) fn directory(template: &str) -> Option<&str> {
 
 /// Numbers become `{n}`, hexadecimal runs and uuids `{hex}`, random names `{x}`.
 pub(crate) fn of_path(path: &[u8]) -> String {
-    let text = text::printable(path);
+    let plain =
+        std::str::from_utf8(path).ok().filter(|s| s.bytes().all(|c| (32..127).contains(&c)));
+    let text = plain.map_or_else(|| Cow::Owned(text::printable(path)), Cow::Borrowed);
     let mut out = String::with_capacity(text.len());
     for (i, component) in text.split('/').enumerate() {
         if i > 0 {

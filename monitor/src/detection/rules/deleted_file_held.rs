@@ -28,8 +28,7 @@ const HABIT: usize = 3;
 
 /// Judges every deleted file.
 pub fn judge(ledger: &Ledger, config: &Detection, _now: Boottime) -> Vec<Finding> {
-    let mut cohorts: BTreeMap<(&str, u64, FdKind, String), Vec<(&Process, &Held)>> =
-        BTreeMap::new();
+    let mut cohorts: BTreeMap<_, Vec<(&Process, &Held)>> = BTreeMap::new();
     let mut seen = HashSet::new();
     for p in ledger.processes().filter(|p| p.alive()) {
         for h in p.held.iter().filter(|h| h.deleted.0 != 0 && concerns(h)) {

@@ -67,7 +67,7 @@ fn descriptors(ledger: &Ledger) -> Vec<Finding> {
                 Resource::Fd,
                 comm,
                 p,
-                Use { used, limit, what, per_hour: per_hour(ledger, &p.total) },
+                &Use { used, limit, what, per_hour: per_hour(ledger, &p.total) },
             )
         })
         .collect()
@@ -100,7 +100,7 @@ fn tasks(ledger: &Ledger) -> Vec<Finding> {
                 Resource::Thread,
                 cohort,
                 p,
-                Use { used, limit, what, per_hour },
+                &Use { used, limit, what, per_hour },
             ))
         })
         .collect()
@@ -119,7 +119,7 @@ fn finding(
     resource: Resource,
     cohort: String,
     p: &Process,
-    u: Use,
+    u: &Use,
 ) -> Finding {
     let mut f = Finding::of_processes(ledger, RULE, strength, resource, cohort, p, &[p]);
     f.kind = "limit".to_owned();

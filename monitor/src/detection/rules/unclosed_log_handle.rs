@@ -150,13 +150,11 @@ fn has_writer(h: &Held, by_serial: &HashMap<u32, &Process>) -> bool {
         return false;
     }
     let Some(partner) = by_serial.get(&h.partner) else { return false };
-    let logs = partner
-        .held
-        .iter()
-        .filter(|q| q.kind == FdKind::Log && q.is(held_flags::WRITABLE))
-        .map(|q| (q.opened, q.file));
-    // Its newest log is its own.
-    logs.max().is_some_and(|(opened, file)| file == h.file || opened == h.opened)
+    let logs =
+        || partner.held.iter().filter(|q| q.kind == FdKind::Log && q.is(held_flags::WRITABLE));
+    // Its own is where its output goes, or else the newest that it has.
+    logs().any(|q| q.fd <= 2 && q.file == h.file)
+        || logs().max_by_key(|q| (q.opened, q.fd)).is_some_and(|q| q.file == h.file)
 }
 
 impl<'a> Shelf<'a> {

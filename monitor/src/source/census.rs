@@ -102,6 +102,13 @@ fn text<'a>(header: &CensusHeader, path: &'a [u8]) -> &'a [u8] {
     path.strip_suffix(b" (deleted)").filter(|_| header.nlink == 0).unwrap_or(path)
 }
 
+/// Bytes on disk. What was written a moment ago has no block yet where blocks are
+/// given out late (ext4, xfs, btrfs), and `i_blocks` is then 0, unlike in stat(2),
+/// which asks the filesystem: until writeback the size stands in for it.
+fn disk_bytes(h: &CensusHeader, kind: FdKind) -> u64 {
+    if h.blocks == 0 && kind == FdKind::Regular { h.size } else { h.blocks * 512 }
+}
+
 fn sample(h: &CensusHeader, path: KernelStr) -> FdSample {
     let kind = classify(h.mode, path.as_bytes());
     FdSample {
@@ -114,7 +121,7 @@ fn sample(h: &CensusHeader, path: KernelStr) -> FdSample {
         nlink: h.nlink,
         position: h.position,
         size: h.size,
-        disk_bytes: h.blocks * 512,
+        disk_bytes: disk_bytes(h, kind),
         path,
         socket: (kind == FdKind::Socket && h.sock_family != SOCKET_NONE).then_some(SocketState {
             family: h.sock_family,

@@ -18,7 +18,8 @@ pub struct Flags(Vec<String>);
 impl Flags {
     /// Those this process was started with.
     pub fn of_this_process() -> Self {
-        Self(std::env::args().skip(1).collect())
+        // Lossily: some are given wild arguments on purpose.
+        Self(std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect())
     }
 
     /// The value of `--key`, or `default` where it is not given.

@@ -49,12 +49,14 @@ pub const WAYS: &[Way] = &[
     #[cfg(target_arch = "x86_64")]
     ("pipe", "pipe", |_| raw::pair(libc::SYS_pipe, &[], 0).map(Vec::from)),
     ("pipe2", "pipe", |_| raw::pair(libc::SYS_pipe2, &[0], 0).map(Vec::from)),
-    ("dup", "other", |b| one(libc::SYS_dup, &[b.source.into()])),
+    ("dup", "regular", |b| one(libc::SYS_dup, &[b.source.into()])),
     #[cfg(target_arch = "x86_64")]
-    ("dup2", "other", |b| one(libc::SYS_dup2, &[b.source.into(), free_number()?])),
-    ("dup3", "other", |b| one(libc::SYS_dup3, &[b.source.into(), free_number()?, 0])),
-    ("fcntl-dupfd", "other", |b| one(libc::SYS_fcntl, &[b.source.into(), libc::F_DUPFD.into(), 0])),
-    ("fcntl-dupfd-cloexec", "other", |b| {
+    ("dup2", "regular", |b| one(libc::SYS_dup2, &[b.source.into(), free_number()?])),
+    ("dup3", "regular", |b| one(libc::SYS_dup3, &[b.source.into(), free_number()?, 0])),
+    ("fcntl-dupfd", "regular", |b| {
+        one(libc::SYS_fcntl, &[b.source.into(), libc::F_DUPFD.into(), 0])
+    }),
+    ("fcntl-dupfd-cloexec", "regular", |b| {
         one(libc::SYS_fcntl, &[b.source.into(), libc::F_DUPFD_CLOEXEC.into(), 0])
     }),
     #[cfg(target_arch = "x86_64")]
@@ -87,7 +89,7 @@ pub const WAYS: &[Way] = &[
     ("recvmmsg", "other", |b| pass(b, 1, true)),
     ("fsopen", "other", |_| path_at(libc::SYS_fsopen, c"tmpfs", |p| vec![p, 0])),
     ("fspick", "other", |_| path_at(libc::SYS_fspick, c"/proc", |p| vec![AT, p, 0])),
-    ("open_tree", "other", |_| path_at(libc::SYS_open_tree, c"/", |p| vec![AT, p, 0])),
+    ("open_tree", "regular", |_| path_at(libc::SYS_open_tree, c"/", |p| vec![AT, p, 0])),
     ("mq_open", "other", mq_open),
 ];
 

@@ -7,7 +7,7 @@ mod msrv;
 mod rules;
 mod tidy;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::shell::{self, say};
 
@@ -26,14 +26,21 @@ const CHECKS: [Check; 9] = [
     ("docs", docs),
 ];
 
-/// Runs the checks; the first that fails is the last that runs.
+/// Runs all checks, also after one has failed: who mends one wants to see the next.
 ///
 /// # Errors
-/// Names the check that failed.
+/// Names the checks that failed.
 pub fn run() -> Result<()> {
+    let mut failed = Vec::new();
     for (name, check) in CHECKS {
         say(&format!("lint: {name}"));
-        check().with_context(|| format!("lint: {name}"))?;
+        if let Err(error) = check() {
+            shell::complain(&format!("{error:#}"));
+            failed.push(name);
+        }
+    }
+    if !failed.is_empty() {
+        bail!("lint failed: {}", failed.join(", "));
     }
     say("lint: clean");
     Ok(())

@@ -59,7 +59,8 @@ fn clippy() -> Result<()> {
 fn docs() -> Result<()> {
     let mut command = shell::cargo(["doc", "--locked", "--quiet", "--no-deps"]);
     command.args(["--package", "leakwatch", "--package", "leakwatch-common"]);
-    // The library and the binary share a name; the library's page is the one wanted.
-    command.arg("--lib");
+    // The library and the binary share a name. The library's page is the one wanted,
+    // and its readers are those who work on it: private items too.
+    command.args(["--lib", "--document-private-items"]);
     shell::run(command.env("RUSTDOCFLAGS", "-D warnings"))
 }

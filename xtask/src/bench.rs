@@ -40,6 +40,9 @@ pub struct Options {
     /// Scrapes of /metrics
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     scrapes: u32,
+    /// Measure what target/release holds already
+    #[arg(long)]
+    no_build: bool,
     /// Write the page there instead of docs/overhead.md
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -53,9 +56,11 @@ pub fn run(options: &Options) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("the bench attaches BPF programs: run `cargo xtask bench` as root");
     }
-    build::run()?;
-    // The workloads are in this very program, optimised.
-    shell::run(&mut shell::cargo(["build", "--locked", "--release", "--package", "xtask"]))?;
+    if !options.no_build {
+        build::run()?;
+        // The workloads are in this very program, optimised.
+        shell::run(&mut shell::cargo(["build", "--locked", "--release", "--package", "xtask"]))?;
+    }
 
     let mut page = report::Page::new(&facts::collect());
     say("bench: workloads");

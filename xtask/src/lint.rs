@@ -62,5 +62,5 @@ fn docs() -> Result<()> {
     // The library and the binary share a name. The library's page is the one wanted,
     // and its readers are those who work on it: private items too.
     command.args(["--lib", "--document-private-items"]);
-    shell::run(command.env("RUSTDOCFLAGS", "-D warnings"))
+    shell::run(command.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"))
 }

@@ -234,7 +234,10 @@ fn reread(path: Option<&std::path::Path>, turn: &mut Turn) -> Option<Config> {
     }
 }
 
-fn readable<T: std::os::fd::AsFd + std::os::fd::AsRawFd>(inner: T, what: &str) -> Option<AsyncFd<T>> {
+fn readable<T: std::os::fd::AsFd + std::os::fd::AsRawFd>(
+    inner: T,
+    what: &str,
+) -> Option<AsyncFd<T>> {
     // SAFETY: both kinds of `T` here, a ring buffer and the log's, own their
     // descriptor and keep the same one until they are dropped.
     unsafe { AsyncFd::register_with_interest(inner, Interest::READABLE) }

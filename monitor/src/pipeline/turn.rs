@@ -14,9 +14,7 @@ use crate::detection::verdict::{Leak, State};
 use crate::detection::{Change, Docket};
 use crate::export::snapshot::Snapshot;
 use crate::ledger::Ledger;
-use crate::source::model::{
-    Demand, Observation, ProcessId, SourceFigures, SourceState, TaskEvent,
-};
+use crate::source::model::{Demand, Observation, ProcessId, SourceFigures, SourceState, TaskEvent};
 use crate::time::ClockPair;
 
 /// The stages and what passes between them.

@@ -65,9 +65,7 @@ fn serve(mut source: Source, inbox: &Receiver<Order>, looked: &mpsc::Sender<Look
         source.note(&events);
         source.demand(&demand, Boottime::now());
         let result = match source.look() {
-            Ok(seen) => {
-                Looked::Saw(Box::new(seen), thread_time().saturating_sub(before))
-            }
+            Ok(seen) => Looked::Saw(Box::new(seen), thread_time().saturating_sub(before)),
             Err(e) => Looked::Failed(e),
         };
         if looked.blocking_send(result).is_err() {

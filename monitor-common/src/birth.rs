@@ -18,7 +18,7 @@ pub const THREAD_KEY: u32 = 1 << 31;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Birth {
-    /// `CLOCK_BOOTTIME` nanoseconds.
+    /// `CLOCK_BOOTTIME` nanoseconds; 0 once it is released, see `BIRTHS`.
     pub at_ns: u64,
     /// User stack id in `STACKS`, or [`NO_STACK`].
     pub stack: i32,
@@ -46,6 +46,8 @@ pub struct ProcessEntry {
     pub slot: u16,
     /// See [`process_flags`].
     pub flags: u16,
+    /// No descriptor with a birth is at or above this: how far the exit probe looks.
+    pub fd_end: u32,
 }
 
 /// Bits of [`ProcessEntry::flags`].
@@ -58,4 +60,4 @@ pub mod process_flags {
 
 const _: () = assert!(size_of::<BirthKey>() == 8);
 const _: () = assert!(size_of::<Birth>() == 24);
-const _: () = assert!(size_of::<ProcessEntry>() == 4);
+const _: () = assert!(size_of::<ProcessEntry>() == 8);

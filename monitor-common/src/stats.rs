@@ -42,19 +42,22 @@ pub enum Loss {
     CloseRange = 4,
     /// User memory that could not be read (pipe pairs, passed descriptors).
     UserMemory = 5,
+    /// A message that passed more descriptors than the probe follows.
+    Passed = 6,
 }
 
 impl Loss {
     /// Number of counters.
-    pub const COUNT: u32 = 6;
+    pub const COUNT: u32 = 7;
     /// All of them, in index order.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Births,
         Self::Stacks,
         Self::Tasks,
         Self::Processes,
         Self::CloseRange,
         Self::UserMemory,
+        Self::Passed,
     ];
 }
 

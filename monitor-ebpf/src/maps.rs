@@ -14,10 +14,15 @@ use leakwatch_common::{
 #[map]
 pub static ROLES: Array<Role> = Array::with_max_entries(MAX_SYSCALLS, 0);
 
-/// Acquisitions not yet released. Not LRU: an LRU map would drop the oldest,
-/// which are the leaks. Preallocated: an allocation per open would cost more
-/// than the probe. A birth that finds no room is counted and the census still
-/// finds the descriptor. The agent sets the size.
+/// Acquisitions, by number. Not LRU: an LRU map would drop the oldest, which
+/// are the leaks. Preallocated: an allocation per open would cost more than the
+/// probe. A birth that finds no room is counted, and the census still finds the
+/// descriptor.
+///
+/// A release does not delete the entry but marks it (`at_ns` 0), and the next
+/// acquisition of the number writes over it: the common pair of open and close
+/// then costs two lookups and neither of the two bucket locks. The entries of a
+/// process go when it exits.
 #[map]
 pub static BIRTHS: HashMap<BirthKey, Birth> = HashMap::with_max_entries(131_072, 0);
 
@@ -26,8 +31,8 @@ pub static BIRTHS: HashMap<BirthKey, Birth> = HashMap::with_max_entries(131_072,
 #[map]
 pub static PROCESSES: HashMap<u32, ProcessEntry> = HashMap::with_max_entries(32_768, 0);
 
-/// Counters per (unit slot, kind). Per CPU, so that the cache line stays;
-/// atomic all the same, for a program may be preempted by another on its CPU.
+/// Counters per (unit slot, kind). Per CPU and therefore without locked
+/// instructions: the tracepoints run the programs with preemption off.
 #[map]
 pub static FLOWS: PerCpuArray<Flow> =
     PerCpuArray::with_max_entries(MAX_SLOTS * KernelKind::COUNT, 0);
@@ -82,6 +87,13 @@ pub fn process(tgid: u32) -> Option<ProcessEntry> {
     })
 }
 
+/// The entry of a birth that is not released.
+#[inline(always)]
+pub fn living(key: BirthKey) -> Option<*mut Birth> {
+    // SAFETY: a map value of this type.
+    BIRTHS.get_ptr_mut(key).filter(|b| unsafe { (**b).at_ns } != 0)
+}
+
 /// Counts an acquisition.
 #[inline(always)]
 pub fn count_opened(slot: u16, kind: u16) {
@@ -111,42 +123,29 @@ fn flow(slot: u16, kind: u16) -> Option<*mut Flow> {
 
 #[inline(always)]
 fn add(counter: *mut u64, n: u64) {
-    // `core` has no atomics for this target, the machine has (Linux 3.18).
-    // SAFETY: aligned, inside a map value, which outlives the program's run.
-    unsafe {
-        core::arch::asm!("lock *(u64 *)({at} + 0) += {n}", at = in(reg) counter, n = in(reg) n);
-    }
+    // SAFETY: aligned, inside a value of this CPU, which outlives the run.
+    unsafe { *counter += n };
 }
 
-/// Position of the highest bit, plus one: bucket `i` is below `2^i`. In steps,
-/// since BPF has no instruction for leading zeros.
+/// Position of the highest bit, plus one: bucket `i` is below `2^i`.
+///
+/// BPF has no instruction for leading zeros, and without branches: the callers
+/// loop, and the verifier would walk every path of every round.
 #[inline(always)]
 fn log2_bucket(mut v: u64) -> usize {
     let mut bucket = 0;
-    if v >= 1 << 32 {
-        v >>= 32;
-        bucket += 32;
-    }
-    if v >= 1 << 16 {
-        v >>= 16;
-        bucket += 16;
-    }
-    if v >= 1 << 8 {
-        v >>= 8;
-        bucket += 8;
-    }
-    if v >= 1 << 4 {
-        v >>= 4;
-        bucket += 4;
-    }
-    if v >= 1 << 2 {
-        v >>= 2;
-        bucket += 2;
-    }
-    if v >= 1 << 1 {
-        v >>= 1;
-        bucket += 1;
-    }
-    bucket += v as usize;
+    let mut step = |limit: u64, shift: u32| {
+        // 1 where `v` is over the limit: the difference is then negative.
+        let shifted = (limit.wrapping_sub(v) >> 63) << shift;
+        v >>= shifted;
+        bucket |= shifted;
+    };
+    step(0xffff_ffff, 5);
+    step(0xffff, 4);
+    step(0xff, 3);
+    step(0xf, 2);
+    step(0x3, 1);
+    step(0x1, 0);
+    let bucket = (bucket + v) as usize;
     if bucket >= LIFETIME_BUCKETS { LIFETIME_BUCKETS - 1 } else { bucket }
 }

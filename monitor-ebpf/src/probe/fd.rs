@@ -25,7 +25,7 @@ use leakwatch_common::{
 use super::passed;
 use crate::{
     kernel::{STACKS_ALL, WATCH_ALL, current, flag, now_ns, off, typed},
-    maps::{BIRTHS, ROLES, STACKS, count_closed, count_opened, lost, process},
+    maps::{BIRTHS, PROCESSES, ROLES, STACKS, count_closed, count_opened, living, lost},
 };
 
 const FILE: u16 = KernelKind::File as u16;
@@ -40,7 +40,7 @@ const CLONE_PIDFD: u64 = 0x1000;
 /// `include/uapi/linux/close_range.h`.
 const CLOSE_RANGE_CLOEXEC: u64 = 4;
 /// Numbers that one close_range is followed over.
-const CLOSE_RANGE_WALK: u32 = 256;
+const CLOSE_RANGE_WALK: u32 = 128;
 /// `enum bpf_cmd` values that return a descriptor: MAP_CREATE, PROG_LOAD,
 /// OBJ_GET, {PROG,MAP}_GET_FD_BY_ID, RAW_TRACEPOINT_OPEN, BTF_LOAD,
 /// BTF_GET_FD_BY_ID, LINK_CREATE, LINK_GET_FD_BY_ID, ENABLE_STATS, ITER_CREATE,
@@ -102,8 +102,7 @@ fn try_open(ctx: &BtfTracePointContext, number: u64, role: Role) -> Option<()> {
     if ret < 0 || foreign(ctx) {
         return None;
     }
-    let call =
-        Call { tgid: current().0, at_ns: now_ns(), number: number as u16, entry: watched()? };
+    let call = Call::of_current(number)?;
     let fd = ret as u32;
     let kind = u16::from(role.kind);
     match role.what {
@@ -177,8 +176,8 @@ fn try_close_range(ctx: &BtfTracePointContext) -> Option<()> {
     if foreign(ctx) || arg(ctx, 2) & CLOSE_RANGE_CLOEXEC != 0 {
         return None;
     }
-    watched()?;
     let tgid = current().0;
+    watched(tgid)?;
     let (first, last) = (arg(ctx, 0) as u32, arg(ctx, 1) as u32);
     let at_ns = now_ns();
     for i in 0..CLOSE_RANGE_WALK {
@@ -195,41 +194,65 @@ fn try_close_range(ctx: &BtfTracePointContext) -> Option<()> {
     Some(())
 }
 
-/// Forgets a birth and counts its lifetime; `None` where there was none.
+/// Marks a birth as released and counts its lifetime; `None` where there was
+/// none. Two closes of one number that race are a fault of their program; the
+/// second finds the mark.
 #[inline(always)]
-fn release(key: BirthKey, at_ns: u64) -> Option<()> {
-    // SAFETY: copied at once; a concurrent change can only be that of the same
-    // number in the same process, and then either value is right.
-    let birth = unsafe { *BIRTHS.get_ptr(key)? };
-    // Of two racing closes only one removes it, and that one counts.
-    if BIRTHS.remove(key).is_ok() {
-        count_closed(birth.slot, birth.kind, at_ns.saturating_sub(birth.at_ns));
+pub fn release(key: BirthKey, at_ns: u64) -> Option<()> {
+    let birth = living(key)?;
+    // SAFETY: a map value of this type.
+    unsafe {
+        let born = (*birth).at_ns;
+        (*birth).at_ns = 0;
+        count_closed((*birth).slot, (*birth).kind, at_ns.saturating_sub(born));
     }
     Some(())
 }
 
 /// One system call that acquires.
 pub struct Call {
-    pub tgid: u32,
-    pub at_ns: u64,
-    pub number: u16,
-    pub entry: ProcessEntry,
+    tgid: u32,
+    at_ns: u64,
+    number: u16,
+    slot: u16,
+    stack: bool,
+    /// The agent's word on the process, in its map: how far births reach is
+    /// noted there.
+    entry: Option<*mut ProcessEntry>,
 }
 
 impl Call {
+    /// The running process's; `None` if it is not watched.
+    #[inline(always)]
+    fn of_current(number: u64) -> Option<Self> {
+        let tgid = current().0;
+        let entry = watched(tgid)?;
+        // SAFETY: a map value of this type.
+        let told = entry.map(|e| unsafe { *e });
+        let slot = told.map_or(SLOT_OTHER, |e| e.slot);
+        let stack = told.is_some_and(|e| e.flags & process_flags::STACKS != 0);
+        let stack = stack || flag(&STACKS_ALL);
+        Some(Self { tgid, at_ns: now_ns(), number: number as u16, slot, stack, entry })
+    }
+
     /// Remembers and counts `fd`.
     #[inline(always)]
     pub fn acquire(&self, ctx: &BtfTracePointContext, fd: u32, kind: u16) {
-        let stack = flag(&STACKS_ALL) || self.entry.flags & process_flags::STACKS != 0;
+        if let Some(entry) = self.entry {
+            // An upper bound is enough, and OR gives one without a branch.
+            // SAFETY: a map value of this type. Threads that race leave it too
+            // low at worst, and the agent's sweep takes the rest.
+            unsafe { (*entry).fd_end |= fd.wrapping_add(1) };
+        }
         let key = BirthKey { tgid: self.tgid, fd };
-        remember(ctx, key, self.at_ns, self.number, kind, self.entry.slot, stack);
-        count_opened(self.entry.slot, kind);
+        remember(ctx, key, self.at_ns, self.number, kind, self.slot, self.stack);
+        count_opened(self.slot, kind);
     }
 
     /// The kind of another descriptor of the process, for its duplicates.
     #[inline(always)]
     fn kind_of(&self, fd: u32) -> u16 {
-        BIRTHS.get_ptr(BirthKey { tgid: self.tgid, fd }).map_or(OTHER, |b| {
+        living(BirthKey { tgid: self.tgid, fd }).map_or(OTHER, |b| {
             // SAFETY: a map value of this type.
             unsafe { (*b).kind }
         })
@@ -249,8 +272,11 @@ pub fn remember(
 ) {
     let stack = if stack { take_stack(ctx) } else { NO_STACK };
     let birth = Birth { at_ns, stack, tid: current().1, syscall, slot, kind, pad: 0 };
-    if BIRTHS.insert(key, birth, 0).is_err() {
-        lost(Loss::Births);
+    match BIRTHS.get_ptr_mut(key) {
+        // SAFETY: a map value of this type.
+        Some(entry) => unsafe { *entry = birth },
+        None if BIRTHS.insert(key, birth, 0).is_err() => lost(Loss::Births),
+        None => {}
     }
 }
 
@@ -265,14 +291,14 @@ fn take_stack(ctx: &BtfTracePointContext) -> i32 {
     }
 }
 
-/// The agent's word on the running process; `None` if it is not watched.
+/// The agent's word on the running process: `None` if it is not watched,
+/// `Some(None)` if it is though the agent has not heard of it yet.
 #[inline(always)]
-fn watched() -> Option<ProcessEntry> {
-    match process(current().0) {
-        Some(e) if e.flags & process_flags::WATCH != 0 => Some(e),
-        None if flag(&WATCH_ALL) => {
-            Some(ProcessEntry { slot: SLOT_OTHER, flags: process_flags::WATCH })
-        }
+fn watched(tgid: u32) -> Option<Option<*mut ProcessEntry>> {
+    match PROCESSES.get_ptr_mut(tgid) {
+        // SAFETY: a map value of this type.
+        Some(e) if unsafe { (*e).flags } & process_flags::WATCH != 0 => Some(Some(e)),
+        None if flag(&WATCH_ALL) => Some(None),
         _ => None,
     }
 }

@@ -15,7 +15,7 @@ use leakwatch_common::{
     process_flags, task_what,
 };
 
-use super::fd::remember;
+use super::fd::{release, remember};
 use crate::{
     kernel::{STACKS_ALL, WATCH_ALL, current, flag, now_ns, off, typed},
     maps::{BIRTHS, PROCESSES, count_closed, count_opened, lost, process, send},
@@ -23,6 +23,8 @@ use crate::{
 
 const THREAD: u16 = KernelKind::Thread as u16;
 const PROCESS: u16 = KernelKind::Process as u16;
+/// Descriptors of an exiting process that are looked at.
+const EXIT_WALK: u32 = 128;
 
 /// `TP_PROTO(struct task_struct *parent, struct task_struct *child)`; runs in
 /// the parent, so a user stack taken here is the creator's.
@@ -56,10 +58,13 @@ unsafe fn try_fork(ctx: &BtfTracePointContext) {
         count_opened(slot, PROCESS);
         // Known to the programs before its first instruction, also where the
         // parent is not: the entry is what makes its end count once.
-        let entry = entry.unwrap_or(ProcessEntry {
+        let mut entry = entry.unwrap_or(ProcessEntry {
             slot,
             flags: if flag(&WATCH_ALL) { process_flags::WATCH } else { 0 },
+            fd_end: 0,
         });
+        // The child's copies of its parent's descriptors have no births.
+        entry.fd_end = 0;
         if PROCESSES.insert(tgid, entry, 0).is_err() {
             lost(Loss::Processes);
             warn!(ctx, "PROCESSES is full: process {} is not watched", tgid);
@@ -130,6 +135,7 @@ unsafe fn try_exit(ctx: &BtfTracePointContext) {
         if entry.is_some() && PROCESSES.remove(tgid).is_err() {
             return;
         }
+        forget_births(tgid, entry.map_or(0, |e| e.fd_end), at_ns);
         let leader: *const u8 = typed(task, off!(task_group_leader));
         let start_ns: u64 = typed(leader, off!(task_start_boottime));
         count_closed(slot, PROCESS, at_ns.saturating_sub(start_ns));
@@ -143,6 +149,20 @@ unsafe fn try_exit(ctx: &BtfTracePointContext) {
             exit_code: typed(task, off!(task_exit_code)),
             comm: typed::<[u8; COMM_LEN]>(leader, off!(task_comm)),
         });
+    }
+}
+
+/// What the process never closed, the kernel closes now. Those past the walk
+/// are left to the agent's sweep.
+#[inline(always)]
+fn forget_births(tgid: u32, end: u32, at_ns: u64) {
+    for fd in 0..EXIT_WALK {
+        if fd >= end {
+            return;
+        }
+        let key = BirthKey { tgid, fd };
+        let _ = release(key, at_ns);
+        let _ = BIRTHS.remove(key);
     }
 }
 

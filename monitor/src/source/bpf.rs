@@ -92,14 +92,14 @@ pub struct Bpf {
 }
 
 /// Adds the errno to aya's error where that hides it.
-fn program_error(e: ProgramError) -> Box<dyn Error> {
+fn program_error(name: &str, e: ProgramError) -> Box<dyn Error> {
     if let ProgramError::LoadError { verifier_log, .. } = &e {
         // The last lines say what the verifier did not accept.
         let log = verifier_log.to_string();
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(12)..].join("\n");
         if !tail.is_empty() {
-            tracing::debug!(verifier = %tail, "BPF program refused");
+            tracing::debug!(%name, verifier = %tail, "BPF program refused");
         }
     }
     Box::new(e)
@@ -171,7 +171,7 @@ impl Bpf {
     pub fn open_census(&mut self) -> Result<(), Box<dyn Error>> {
         let btf = &self.btf;
         let iter: &mut Iter = program(&mut self.ebpf, CENSUS)?;
-        iter.load("task_file", btf).map_err(program_error)
+        iter.load("task_file", btf).map_err(|e| program_error(CENSUS, e))
     }
 
     /// A new pass over all open descriptors. Each needs a link of its own.
@@ -193,7 +193,7 @@ impl Bpf {
         for (name, event) in TASKS {
             let btf = &self.btf;
             let p: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
-            p.load(event, btf).map_err(program_error)?;
+            p.load(event, btf).map_err(|e| program_error(name, e))?;
         }
         for (name, _) in TASKS {
             let p: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
@@ -210,7 +210,7 @@ impl Bpf {
         for (name, event) in FDS {
             let btf = &self.btf;
             let p: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
-            p.load(event, btf).map_err(program_error)?;
+            p.load(event, btf).map_err(|e| program_error(name, e))?;
         }
         Ok(())
     }

@@ -55,12 +55,15 @@ impl Flows {
         let mut alive = HashSet::with_capacity(demand.units.len());
         for (id, unit) in &demand.units {
             alive.insert(id.pid);
-            let entry = ProcessEntry { slot: self.slot(unit), flags: watched(unit) };
+            let mut entry = ProcessEntry { slot: self.slot(unit), flags: watched(unit), fd_end: 0 };
             if self.told.get(&id.pid) == Some(&(*id, entry)) {
                 continue;
             }
+            // How far its births reach is the programs' own note.
+            let told = entry;
+            entry.fd_end = bpf.processes.get(&id.pid, 0).map_or(0, |e| e.fd_end);
             if bpf.processes.insert(id.pid, entry, 0).is_ok() {
-                self.told.insert(id.pid, (*id, entry));
+                self.told.insert(id.pid, (*id, told));
             } else {
                 failed += 1;
             }
@@ -89,7 +92,8 @@ impl Flows {
     }
 
     /// Removes births whose descriptor the census did not find: released by
-    /// exec, exit, or unseen. `exits` says when a process ended.
+    /// close-on-exec or unseen, or left by a process with so many that the exit
+    /// probe did not reach them. `exits` says when a process ended.
     pub fn sweep(
         &mut self,
         bpf: &mut Bpf,
@@ -115,6 +119,9 @@ impl Flows {
             let Ok(birth) = bpf.births.get(&key, 0) else { continue };
             // Opened while the census ran: it may just have missed it.
             if birth.at_ns >= seen.began.0 || bpf.births.remove(&key).is_err() {
+                continue;
+            }
+            if birth.at_ns == 0 {
                 continue;
             }
             removed += 1;

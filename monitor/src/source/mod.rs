@@ -309,6 +309,7 @@ fn loss_name(loss: Loss) -> &'static str {
         Loss::Processes => "processes",
         Loss::CloseRange => "close_range",
         Loss::UserMemory => "user_memory",
+        Loss::Passed => "passed_fds",
     }
 }
 

@@ -104,13 +104,13 @@ impl Ledger {
     }
 
     /// Ends and begins lives after the processes of a census are in.
-    pub(super) fn take_lives(&mut self, ids: &[ProcessId], now: Boottime) {
+    pub(super) fn take_lives(&mut self, ids: &[ProcessId], now: Boottime, probed: bool) {
         let seen: HashSet<ProcessId> = ids.iter().copied().collect();
         let gone: Vec<ProcessId> =
             self.processes.keys().filter(|id| !seen.contains(id)).copied().collect();
         for id in &gone {
             let Some(p) = self.processes.get_mut(id) else { continue };
-            if p.exited.is_none() && p.zombie_since.is_none() && self.task_probes {
+            if p.exited.is_none() && p.zombie_since.is_none() && probed {
                 self.unexplained_exits.insert(*id, self.looks);
             }
             p.exited.get_or_insert(now);

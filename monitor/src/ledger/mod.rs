@@ -138,8 +138,7 @@ impl Ledger {
     pub fn census(&mut self, mut obs: Observation, units: &[Arc<Unit>]) {
         let now = obs.at.boot;
         self.looks += 1;
-        let active = |source: &str| obs.sources.iter().any(|s| s.source == source && s.active);
-        let task_probes = active("task_probes");
+        let (fd_probes, task_probes) = (obs.fd_probes, obs.task_probes);
         self.exact_files =
             !obs.sources.iter().any(|s| s.source == "census" && s.mechanism == "proc");
         let lost: u64 = obs.figures.lost.values().sum();
@@ -153,10 +152,10 @@ impl Ledger {
         self.settle_unexplained();
         let both = self.task_probes && task_probes;
         let ids = self.take_processes(&obs, units, both);
-        self.take_lives(&ids, now);
+        self.take_lives(&ids, now, both);
         self.task_probes = task_probes;
 
-        let both = self.fd_probes && obs.flows.is_some();
+        let both = self.fd_probes && fd_probes;
         let look = intake::Look {
             began: obs.began,
             now,
@@ -188,7 +187,7 @@ impl Ledger {
             self.collapse(name);
         }
         self.turn_window(now);
-        self.fd_probes = obs.flows.is_some();
+        self.fd_probes = fd_probes;
         self.take_units(now, obs.flows);
         self.previous = Some(obs.began);
         self.clock = obs.at;

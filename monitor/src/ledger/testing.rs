@@ -242,13 +242,16 @@ impl World {
             began: self.now - Duration::from_millis(20),
             at,
             processes: self.processes.values().map(|(p, _)| p.clone()).collect(),
+            fd_probes: self.flows,
+            task_probes: self.task_probes,
             flows: self.flows.then(BTreeMap::new),
             stacks: BTreeMap::new(),
             pids_max: BTreeMap::new(),
-            sources: vec![
-                source("task_probes", "tp_btf", self.task_probes),
-                source("census", if self.exact { "iter/task_file" } else { "proc" }, true),
-            ],
+            sources: vec![source(
+                "census",
+                if self.exact { "iter/task_file" } else { "proc" },
+                true,
+            )],
             figures: SourceFigures::default(),
         };
         let units = self.processes.values().map(|(_, u)| Arc::clone(u)).collect();

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+use super::stats::Sample;
 use crate::shell::say;
 
 /// One measurement.
@@ -62,8 +63,8 @@ impl Workload {
 
     /// Turns between two looks at the clock: rare enough to cost nothing, often
     /// enough to stop in time under strace, which slows a call a hundredfold.
-    fn batch(self) -> u64 {
-        if self == Self::ForkExit { 1 } else { 512 }
+    fn batch(self) -> u32 {
+        if self == Self::ForkExit { 1 } else { 256 }
     }
 }
 
@@ -84,12 +85,16 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Nanoseconds per turn: the median over batches. A batch that lost its CPU to
+/// somebody else is an outlier, not a share of every turn.
 fn turns(workload: Workload, time: Duration) -> Result<f64> {
     let null = open_null()?;
+    let turns = workload.batch();
+    let mut batches = Vec::new();
     let started = Instant::now();
-    let mut done = 0_u64;
-    loop {
-        for _ in 0..workload.batch() {
+    while started.elapsed() < time || batches.is_empty() {
+        let batch = Instant::now();
+        for _ in 0..turns {
             match workload {
                 Workload::OpenClose => drop(black_box(open_null()?)),
                 Workload::DupClose => drop(black_box(rustix::io::dup(&null)?)),
@@ -99,13 +104,9 @@ fn turns(workload: Workload, time: Duration) -> Result<f64> {
                 Workload::ForkExit => fork_exit()?,
             }
         }
-        done += workload.batch();
-        let elapsed = started.elapsed();
-        if elapsed >= time {
-            #[expect(clippy::cast_precision_loss, reason = "far below 2^52 turns")]
-            return Ok(elapsed.as_secs_f64() * 1e9 / done as f64);
-        }
+        batches.push(batch.elapsed().as_secs_f64() * 1e9 / f64::from(turns));
     }
+    Ok(Sample::new(batches).median())
 }
 
 fn open_null() -> Result<std::os::fd::OwnedFd> {

@@ -184,7 +184,8 @@ fn page(results: &Results, rounds: u32, millis: u64) -> String {
     }
     let mut text = format!(
         "## Workloads\n\n{rounds} rounds of {millis} ms each, pinned to the last CPU. In a round \
-         every mode is measured right after a bare run;\nthe ratio is between the two.\n\n{}\n\
+         every mode is measured right after a bare run;\nthe ratio is between the two. A measurement is the median over short batches: what the agent takes of a \
+         core\nis under Idle.\n\n{}\n\
          Times the bare run:\n\n{}",
         bare.text(),
         ratios.text()

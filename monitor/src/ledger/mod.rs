@@ -72,6 +72,11 @@ pub struct Ledger {
     lost_at: Option<Boottime>,
 }
 
+/// Causes of corrections. Each is shown from 0 on, for the first of a counter
+/// that begins at 1 is an increase that no query sees.
+const CAUSES: [&str; 5] =
+    ["stale_birth", "unseen_close", "unseen_exit", "unseen_fork", "unseen_open"];
+
 impl Ledger {
     /// An empty ledger.
     ///
@@ -100,7 +105,7 @@ impl Ledger {
             forks: [BTreeMap::new(), BTreeMap::new()],
             unexplained_exits: BTreeMap::new(),
             unexplained_forks: BTreeMap::new(),
-            corrections: BTreeMap::new(),
+            corrections: CAUSES.map(|cause| (cause.to_owned(), 0)).into(),
             collapses: 0,
             lost: 0,
             lost_at: None,

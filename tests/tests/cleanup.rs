@@ -20,12 +20,13 @@ fn outcome(agent: &Agent, wanted: &str) -> Option<Value> {
     actions(agent).into_iter().find(|a| a["outcome"] == wanted)
 }
 
-fn logger_config(mode: &str) -> String {
+/// `tag` is a test's own, for another test's agent would act on its logger.
+fn logger_config(tag: &str, mode: &str) -> String {
     format!(
         "{FAST}
 [[unit]]
 name = \"logger\"
-cmdline = \"*--tag t-logger*\"
+cmdline = \"*--tag t-{tag} *\"
 [[cleanup]]
 rule = \"unclosed-log-handle\"
 unit = \"logger\"
@@ -36,10 +37,10 @@ signal = \"SIGHUP\"
     )
 }
 
-fn leaking_logger(agent: &Agent) -> Started {
+fn leaking_logger(agent: &Agent, tag: &str) -> Started {
     let log = agent.dir().join("logger.log").display().to_string();
     let arguments = ["--mode", "until-hup", "--log", &log, "--count", "1000", "--pace", "300"];
-    Started::new(program("rotating-logger").args(["--tag", "t-logger"]).args(arguments))
+    Started::new(program("rotating-logger").args(["--tag", &format!("t-{tag}")]).args(arguments))
 }
 
 #[test]
@@ -47,8 +48,8 @@ fn a_logger_that_reopens_on_sighup_is_signalled_and_the_leak_is_gone() {
     if need_root().is_none() {
         return;
     }
-    let agent = Plan::new(logger_config("mode = \"enforce\"")).start();
-    let mut logger = leaking_logger(&agent);
+    let agent = Plan::new(logger_config("helped", "mode = \"enforce\"")).start();
+    let mut logger = leaking_logger(&agent, "helped");
     logger.hear("clean", LIMIT);
     let done = wait_until("the act to be verified", LIMIT, || outcome(&agent, "verified"));
     assert_eq!((&done["unit"], &done["action"]), (&"logger".into(), &"signal".into()), "{done}");
@@ -90,8 +91,8 @@ fn a_dry_run_says_what_it_would_do_and_does_nothing() {
         return;
     }
     // No mode: a dry run is what one gets unasked.
-    let agent = Plan::new(logger_config("")).start();
-    let mut logger = leaking_logger(&agent);
+    let agent = Plan::new(logger_config("dry", "")).start();
+    let mut logger = leaking_logger(&agent, "dry");
     let would = wait_until("the act to be described", LIMIT, || outcome(&agent, "would-act"));
     assert_eq!(
         (&would["action"], &would["mode"]),
@@ -114,8 +115,9 @@ fn protected_units_and_spent_budgets_are_left_alone() {
     if need_root().is_none() {
         return;
     }
-    let agent = Plan::new(logger_config("mode = \"enforce\"\nprotect = [\"log*\"]")).start();
-    let mut logger = leaking_logger(&agent);
+    let agent =
+        Plan::new(logger_config("protected", "mode = \"enforce\"\nprotect = [\"log*\"]")).start();
+    let mut logger = leaking_logger(&agent, "protected");
     wait_until("a confirmed leak", LIMIT, || (!agent.confirmed("logger").is_empty()).then_some(()));
     stays(Duration::from_secs(3), || match logger.heard() {
         Some(line) if line.starts_with("clean") => Err(line),
@@ -134,11 +136,11 @@ struct Crew {
 }
 
 impl Crew {
-    fn start(agent: &Agent) -> Self {
-        let arguments = ["--id", "1", "--of", "t-crew", "--stubborn", "0"];
+    fn start(agent: &Agent, tag: &str) -> Self {
+        let arguments = ["--id", "1", "--of", tag, "--stubborn", "0"];
         let mut stranger = Started::new(program("agent-runner").args(arguments));
         stranger.hear("worker", LIMIT);
-        let mut manager = Started::new(program("manager").args(["--tag", "t-crew"]));
+        let mut manager = Started::new(program("manager").args(["--tag", tag]));
         let workers =
             (0..5).map(|_| manager.hear("worker", LIMIT).parse().expect("worker PID")).collect();
         // The agent must have seen whose they are.
@@ -151,12 +153,12 @@ impl Crew {
     }
 }
 
-fn crew_config(mode: &str) -> String {
+fn crew_config(tag: &str, mode: &str) -> String {
     format!(
         "{FAST}
 [[unit]]
 name = \"crew\"
-cmdline = \"*/manager --tag t-crew*\"
+cmdline = \"*/manager --tag {tag}*\"
 orphans = [\"*agent-runner*\"]
 [[cleanup]]
 rule = \"orphan\"
@@ -172,8 +174,8 @@ fn orphans_are_gone_within_a_second_and_a_stranger_is_not() {
     if need_root().is_none() {
         return;
     }
-    let agent = Plan::new(crew_config("mode = \"enforce\"")).start();
-    let mut crew = Crew::start(&agent);
+    let agent = Plan::new(crew_config("t-enforced-crew", "mode = \"enforce\"")).start();
+    let mut crew = Crew::start(&agent, "t-enforced-crew");
     crew.manager.kill();
     let killed = Instant::now();
     let took = wait_until("five workers to be gone", LIMIT, || {
@@ -195,8 +197,8 @@ fn a_dry_run_kills_nobody() {
     if need_root().is_none() {
         return;
     }
-    let agent = Plan::new(crew_config("mode = \"dry-run\"")).start();
-    let mut crew = Crew::start(&agent);
+    let agent = Plan::new(crew_config("t-dry-crew", "mode = \"dry-run\"")).start();
+    let mut crew = Crew::start(&agent, "t-dry-crew");
     crew.manager.kill();
     let would = wait_until("the act to be described", LIMIT, || outcome(&agent, "would-act"));
     assert_eq!(would["pids"].as_array().map(Vec::len), Some(5), "{would}");

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use leakwatch_tests::agent::{Agent, FAST, Plan};
 use leakwatch_tests::component::need_root;
 use leakwatch_tests::prometheus::{Prometheus, dashboard, promtool};
+use leakwatch_tests::raw;
 use leakwatch_tests::started::{Started, program, python};
 use leakwatch_tests::wait::wait_until;
 use serde_json::Value;
@@ -43,11 +45,25 @@ fn company(agent: &Agent) -> [Started; 2] {
     [Started::new(&mut deployer), Started::new(&mut busy)]
 }
 
+/// Lets the kernel keep the run time of BPF programs until this is closed.
+fn keep_run_statistics() -> OwnedFd {
+    const BPF_ENABLE_STATS: std::ffi::c_long = 32;
+    // union bpf_attr: type BPF_STATS_RUN_TIME.
+    let attributes = [0_u32; 2];
+    // SAFETY: eight bytes at that address; the descriptor returned is ours alone.
+    unsafe {
+        let address = attributes.as_ptr() as std::ffi::c_long;
+        let fd = raw::call(libc::SYS_bpf, &[BPF_ENABLE_STATS, address, 8]);
+        OwnedFd::from_raw_fd(fd.expect("root may have statistics") as raw::Fd)
+    }
+}
+
 #[test]
 fn prometheus_is_asked_for_the_leak_and_every_panel_has_an_answer() {
     if need_root().is_none() {
         return;
     }
+    let _statistics = keep_run_statistics();
     let agent = Plan::new(config()).start();
     let _company = company(&agent);
     let Some(prometheus) = Prometheus::start(agent.address) else { return };

@@ -66,29 +66,28 @@ fn doctor(agent: &Agent, wrapper: &[&str], more: &[&str]) -> String {
     text
 }
 
-/// The line of a source in `doctor --json`.
-fn source<'a>(report: &'a Value, name: &str) -> &'a Value {
+/// The line of a mechanism in `doctor --json`.
+fn line<'a>(report: &'a Value, source: &str, mechanism: &str) -> &'a Value {
     let all = report["sources"].as_array().expect("sources");
-    all.iter().find(|s| s["source"] == name).unwrap_or_else(|| panic!("{name}: {report}"))
+    let is = |s: &&Value| s["source"] == source && s["mechanism"] == mechanism;
+    all.iter().find(is).unwrap_or_else(|| panic!("{source} by {mechanism}: {report}"))
 }
 
-/// The census goes by /proc, the probes are off, and `words` are in the reasons,
-/// in the metrics' neighbourhood as in what `doctor` prints.
+/// The census goes by /proc, the rest is off, and `words` are in the reasons, in
+/// what `doctor` prints as in its JSON.
 fn is_census_only(agent: &Agent, wrapper: &[&str], words: &[&str]) {
     let report: Value = serde_json::from_str(&doctor(agent, wrapper, &["--json"])).expect("JSON");
-    let census = source(&report, "census");
-    assert_eq!(
-        (&census["mechanism"], &census["active"]),
-        (&"proc".into(), &true.into()),
-        "{census}"
-    );
-    let probes = source(&report, "fd_probes");
-    assert_eq!(probes["active"], false, "{probes}");
-    for word in words {
-        let reason = probes["reason"].as_str().unwrap_or_default();
-        assert!(reason.contains(word), "{word} is to be named: {probes}");
-        let reason = census["reason"].as_str().unwrap_or_default();
-        assert!(reason.contains(word), "{word} is to be named: {census}");
+    assert_eq!(line(&report, "census", "proc")["active"], true, "{report}");
+    for denied in [
+        line(&report, "census", "iter/task_file"),
+        line(&report, "fd_probes", "tp_btf"),
+        line(&report, "task_probes", "tp_btf"),
+    ] {
+        assert_eq!(denied["active"], false, "{denied}");
+        let reason = denied["reason"].as_str().unwrap_or_default();
+        for word in words.iter().chain(&["grant"]) {
+            assert!(reason.contains(word), "{word:?} is to be said: {denied}");
+        }
     }
     let text = doctor(agent, wrapper, &[]);
     for word in words.iter().chain(&["census", "fd_probes", "proc"]) {

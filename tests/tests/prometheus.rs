@@ -205,10 +205,14 @@ fn no_series_names_a_process_or_a_file(prometheus: &Prometheus, agent: &Agent) {
     }
     assert!(names.contains("process_open_fds") && names.contains("process_resident_memory_bytes"));
 
+    let here = agent.dir().display().to_string();
     for sample in agent.metrics().0 {
         for (label, value) in &sample.labels {
-            assert!(label != "pid" && !value.contains(".log"), "{sample:?}");
-            assert!(!value.starts_with('/') || label == "cgroup", "{sample:?}");
+            assert!(label != "pid" && label != "path", "{sample:?}");
+            assert!(!value.contains(".log") && !value.contains(&here), "{sample:?}");
+            // A unit may be a cgroup, whose name is its path; nothing else is.
+            let cgroup = label == "cgroup" || label == "unit";
+            assert!(!value.starts_with('/') || cgroup, "{sample:?}");
         }
     }
 }

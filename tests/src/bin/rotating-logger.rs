@@ -7,8 +7,9 @@
 //! - `--mode reopen`: somebody else renames the log and sends SIGHUP (`logrotate`,
 //!   here a child), upon which it reopens its log: innocent, and goes on for ever.
 //!
-//! It writes `--bytes` to the log before each rotation. `--log FILE`. Says
-//! `ready` after the last rotation, and `clean` after SIGHUP.
+//! It writes `--bytes` to the log before each rotation. `--log FILE`. With `--wait 1`
+//! it opens its log and waits for the command `go`. Says `ready` after the last
+//! rotation, and `clean` after SIGHUP.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -29,14 +30,17 @@ fn main() -> std::io::Result<()> {
     // SAFETY: the handler does one atomic store, which is async-signal-safe.
     unsafe { libc::signal(libc::SIGHUP, handler as libc::sighandler_t) };
     let flags = Flags::of_this_process();
-    let _control = Control::listen();
+    let control = Control::listen();
     let log = PathBuf::from(flags.need("log"));
     let line = vec![b'.'; flags.get("bytes", 4096_usize)];
     let count = flags.get("count", 10_usize);
     let mode = flags.get("mode", "hold".to_owned());
-    let mut pace = Pace::new(flags.millis("pace", 300));
 
     let mut current = open(&log)?;
+    if flags.get("wait", 0_u8) == 1 {
+        control.wait_for("go");
+    }
+    let mut pace = Pace::new(flags.millis("pace", 300));
     let mut stale: Vec<File> = Vec::new();
     let mut leaking = mode != "reopen";
     for i in 1.. {

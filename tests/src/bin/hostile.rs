@@ -19,9 +19,9 @@ const NAMES: &[&[u8]] = &[
     b"\x1b[2J\x1b]0;owned\x07.log",
     b"invalid \xff\xfe utf8.log",
     b"<img src=x onerror=alert(1)>.log",
-    "right\u{202e}gol.to left".as_bytes(),
+    "right\u{202e}tfel.log".as_bytes(),
     b"{braces}=\"x\",y.log",
-    b" ",
+    b" .log",
     b"--help.log",
 ];
 

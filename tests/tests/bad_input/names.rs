@@ -46,7 +46,7 @@ fn hostile_names_are_shown_and_do_no_harm() {
     }
     for unit in HOSTILE_UNITS {
         wait_until("verdicts on hostile names", LIMIT, || {
-            (agent.confirmed(unit).len() >= 8).then_some(())
+            (agent.confirmed(unit).len() >= 12).then_some(())
         });
     }
     assert_eq!(hostile_company_is_known(&agent), company.len());
@@ -65,15 +65,24 @@ fn hostile_company_is_known(agent: &Agent) -> usize {
     let leaks = agent.leaks();
     let paths: Vec<&str> =
         leaks.iter().flat_map(|l| l.examples.iter().map(|e| e.path.as_str())).collect();
-    assert!(paths.iter().all(|p| is_harmless(p.as_bytes()) && !p.contains('\n')), "{paths:?}");
-    for part in ["line\\u{a}break.log", "quote\"s", "\\u{1b}[2J", "invalid \u{fffd}", "\\u{202e}"] {
-        assert!(paths.iter().any(|p| p.contains(part)), "{part:?} of {paths:#?}");
+    let wild: Vec<_> =
+        paths.iter().filter(|p| !is_harmless(p.as_bytes()) || p.contains('\n')).collect();
+    assert!(wild.is_empty(), "{wild:?}");
+    // Without their directory, and only the start: one is very long.
+    let names: std::collections::BTreeSet<String> = paths
+        .iter()
+        .map(|p| p.rsplit('/').next().unwrap_or_default().chars().take(40).collect())
+        .collect();
+    for part in ["line\\u{a}break.log", "quote\"s", "back\\slash", "\\u{1b}[2J", "invalid \u{fffd}"]
+    {
+        assert!(names.iter().any(|n| n.contains(part)), "{part:?} of {names:#?}");
+    }
+    for part in ["<img src=x", "\\u{202e}", "{braces}=\"x\"", " .log", "--help.log"] {
+        assert!(names.iter().any(|n| n.contains(part)), "{part:?} of {names:#?}");
     }
     assert!(paths.iter().any(|p| p.contains(&"x".repeat(251))), "a name of 255 bytes is whole");
-    assert!(
-        paths.iter().any(|p| p.len() > 4_000 && p.ends_with("/deep.log")),
-        "a path of 4,096 bytes"
-    );
+    let deep = paths.iter().map(|p| p.len()).max();
+    assert!(deep > Some(4_000), "a path near 4,096 bytes is whole, not {deep:?}");
     assert!(leaks.iter().flat_map(|l| &l.examples).all(|e| is_harmless(e.comm.as_bytes())));
     for unit in HOSTILE_UNITS {
         assert_eq!(agent.unit(unit).expect("it is there")["name"], unit);

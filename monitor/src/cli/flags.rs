@@ -68,7 +68,7 @@ pub(super) struct WatchFlags {
     /// $XDG_STATE_HOME/leakwatch or ~/.local/state/leakwatch]
     #[arg(long, value_name = "DIR")]
     pub(super) state_dir: Option<PathBuf>,
-    /// Address to serve HTTP on, such as 127.0.0.1:19970, [::1]:19970, or :19970 for
+    /// Address to serve HTTP on, such as 127.0.0.1:19970, `[::1]:19970`, or :19970 for
     /// all addresses; may be repeated
     #[arg(
         long = "web.listen-address",

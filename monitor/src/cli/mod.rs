@@ -1,7 +1,7 @@
 //! Commands and flags.
 //!
 //! Each command is a function in a file of its own that returns its exit status
-//! or a [`Failure`](failure::Failure); only [`main`] turns those into words.
+//! or a [`Failure`]; only [`main`] turns those into words.
 
 mod agent;
 mod client;

@@ -7,6 +7,8 @@
 mod cleanup;
 mod keys;
 mod load;
+#[cfg(test)]
+mod mistake_tests;
 pub mod model;
 mod nearest;
 mod problem;

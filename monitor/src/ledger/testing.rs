@@ -236,6 +236,7 @@ impl World {
             source: source.into(),
             mechanism: mechanism.into(),
             active,
+            standby: false,
             reason: String::new(),
         };
         let obs = Observation {

@@ -117,7 +117,11 @@ impl Report {
             self.kernel, self.machine
         );
         for s in &self.sources {
-            let mark = if s.active { "ok  " } else { "no  " };
+            let mark = match (s.active, s.standby) {
+                (true, _) => "ok  ",
+                (false, true) => "--  ",
+                (false, false) => "no  ",
+            };
             let _ =
                 writeln!(out, "{mark}{:<14} {}", s.source, text::printable(s.mechanism.as_bytes()));
             for line in wrap(&s.reason, width.saturating_sub(6).max(20)) {

@@ -38,6 +38,8 @@ pub struct Ladder {
     pub fds: Rung,
     /// The fd probes are verified and can be attached.
     pub fds_loaded: bool,
+    /// They were to be attached, and the kernel refused.
+    fds_refused: bool,
     probes: ProbeMode,
     stacks: StackMode,
 }
@@ -51,6 +53,7 @@ impl Ladder {
             tasks: Rung::default(),
             fds: Rung::default(),
             fds_loaded: false,
+            fds_refused: false,
             probes: watch.probes,
             stacks: watch.stacks,
         };
@@ -102,6 +105,7 @@ impl Ladder {
     /// The fd probes were attached, or refused.
     pub fn fds_attached(&mut self, result: Result<(), Box<dyn Error>>) {
         self.fds = self.rung("attaching the fd probes", result);
+        self.fds_refused = !self.fds.active;
         if self.fds.active {
             tracing::info!("fd probes attached");
         }
@@ -119,6 +123,7 @@ impl Ladder {
             ProbeMode::OnSuspicion => "waiting for a suspicion",
         };
         self.fds = Rung::down(reason.into());
+        self.fds_refused = false;
         tracing::debug!("fd probes detached");
     }
 
@@ -128,6 +133,7 @@ impl Ladder {
             source: source.into(),
             mechanism: mechanism.into(),
             active,
+            standby: false,
             reason: reason.into(),
         };
         let denied = seen.processes.iter().filter(|p| !matches!(p.fds, FdTable::Full(_))).count();
@@ -138,14 +144,17 @@ impl Ladder {
             states.push(state("census", "proc", denied < seen.processes.len(), &blind));
         }
         states.push(state("task_probes", "tp_btf", self.tasks.active, &self.tasks.reason));
-        states.push(state("fd_probes", "tp_btf", self.fds.active, &self.fds.reason));
-        let (stacks, why) = match self.stacks {
+        let mut fds = state("fd_probes", "tp_btf", self.fds.active, &self.fds.reason);
+        fds.standby = self.fds_wait();
+        states.push(fds);
+        let (active, why) = match self.stacks {
             StackMode::Off => (false, "switched off (stacks = \"off\")"),
-            StackMode::OnSuspicion if self.fds.active => (true, "of suspected units"),
             _ if self.fds.active => (true, ""),
             _ => (false, "taken by the fd probes, which are not attached"),
         };
-        states.push(state("stacks", "bpf_get_stackid", stacks, why));
+        let mut stacks = state("stacks", "bpf_get_stackid", active, why);
+        stacks.standby = !active && (self.stacks == StackMode::Off || self.fds_wait());
+        states.push(stacks);
         let hidden = !super::shows_init(std::path::Path::new("/proc"));
         states.push(state(
             "process_table",
@@ -164,6 +173,11 @@ impl Ladder {
             if cgroups { "" } else { "no cgroup filesystem is mounted: no pids.max" },
         ));
         states
+    }
+
+    /// The fd probes could be attached and are not, by choice.
+    fn fds_wait(&self) -> bool {
+        !self.fds.active && self.fds_loaded && !self.fds_refused
     }
 
     /// What `/proc` does not show, and what would.

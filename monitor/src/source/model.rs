@@ -352,6 +352,9 @@ pub struct SourceState {
     pub mechanism: String,
     /// It works now.
     pub active: bool,
+    /// It does not work now by choice: switched off, or waiting to be needed.
+    #[serde(default)]
+    pub standby: bool,
     /// Why not, or what is limited: the errno and the missing capability by
     /// name, and what to grant. Empty where all is well.
     pub reason: String,

@@ -121,7 +121,8 @@ fn agent(out: &mut String, snapshot: &Snapshot, now: Timestamp) -> fmt::Result {
 }
 
 fn blind(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
-    let blind = snapshot.sources.iter().filter(|s| !s.active || !s.reason.is_empty());
+    let blind =
+        snapshot.sources.iter().filter(|s| !s.standby && (!s.active || !s.reason.is_empty()));
     let lost = snapshot.figures.lost.iter().filter(|(_, n)| **n > 0);
     let denied: u64 = snapshot.units.iter().map(|view| view.denied_processes).sum();
     let mut list = String::new();

@@ -231,6 +231,7 @@ fn sources() -> Vec<SourceState> {
         source: source.into(),
         mechanism: mechanism.into(),
         active,
+        standby: false,
         reason: reason.into(),
     };
     vec![

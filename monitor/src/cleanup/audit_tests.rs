@@ -85,8 +85,13 @@ fn a_full_disk_stops_nothing() {
 #[test]
 fn what_cannot_be_opened_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
-    let missing = Audit::open(&dir.path().join("missing")).unwrap_err().to_string();
-    assert!(missing.contains("audit.jsonl") && missing.contains("--state-dir"), "{missing}");
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let below = Audit::open(&file.join("state")).unwrap_err().to_string();
+    assert!(below.contains("file/state") && below.contains("--state-dir"), "{below}");
+    let made = dir.path().join("a/b");
+    Audit::open(&made).unwrap();
+    assert_eq!(std::fs::metadata(&made).unwrap().permissions().mode() & 0o777, 0o700);
     let target = dir.path().join("elsewhere");
     std::os::unix::fs::symlink(&target, dir.path().join("audit.jsonl")).unwrap();
     assert!(Audit::open(dir.path()).is_err());

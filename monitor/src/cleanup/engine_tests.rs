@@ -73,8 +73,13 @@ fn target(pid: u32) -> Target {
     Target { id, cgroup: "/system.slice/a.service".into(), comm: "x".into() }
 }
 
-fn everybody(_: &str) -> Vec<Target> {
-    (2..100).map(target).collect()
+/// What the docket would say: every process of a verdict, here its examples.
+fn of(leaks: &[Leak]) -> impl Fn(&str) -> Vec<Target> + use<> {
+    let leaks = leaks.to_vec();
+    move |id| {
+        let leak = leaks.iter().find(|l| l.id == id).expect("a verdict of the table");
+        leak.examples.iter().map(|e| target(e.pid)).collect()
+    }
 }
 
 fn engine(rules: &[Cleanup]) -> Engine {
@@ -96,7 +101,7 @@ fn dry_run_says_so_once_per_cooldown_and_does_nothing() {
         let mut e = engine(&[rule(action, Mode::DryRun)]);
         let leaks = [leak("a", "a.service", Rule::Orphan, &[42])];
         for second in [0, 1, 10 * MIN - 1, 10 * MIN, 10 * MIN + 1] {
-            assert!(e.consider(&leaks, &everybody, at(second)).is_empty());
+            assert!(e.consider(&leaks, &of(&leaks), at(second)).is_empty());
         }
         assert_eq!(outcomes(&e), [Outcome::WouldAct; 2], "{action:?}");
         let detail = &e.records()[0].detail;
@@ -121,10 +126,10 @@ fn only_confirmed_verdicts_and_the_first_rule_per_action() {
     ];
     for state in [State::Suspected, State::Resolved] {
         leaks[0].state = state;
-        assert!(e.consider(&leaks[..1], &everybody, at(0)).is_empty());
+        assert!(e.consider(&leaks[..1], &of(&leaks[..1]), at(0)).is_empty());
     }
     leaks[0].state = State::Confirmed;
-    let acts = e.consider(&leaks, &everybody, at(0));
+    let acts = e.consider(&leaks, &of(&leaks), at(0));
     let jobs: Vec<String> = acts
         .iter()
         .map(|a| match &a.job {
@@ -151,7 +156,7 @@ fn globs_choose_by_rule_and_unit() {
         r.rule = by_rule.map(Into::into);
         r.unit = by_unit.map(Into::into);
         let leaks = [leak("a", "a.service", Rule::UnclosedLogHandle, &[42])];
-        let acts = engine(&[r]).consider(&leaks, &everybody, at(0));
+        let acts = engine(&[r]).consider(&leaks, &of(&leaks), at(0));
         assert_eq!(acts.len() == 1, applies, "{by_rule:?} {by_unit:?}");
     }
     let mut bad = rule(ActionKind::Notify, Mode::Enforce);
@@ -170,7 +175,7 @@ fn protected_units_are_never_touched() {
     let mut e = engine(&[r, rule(ActionKind::KillOrphans, Mode::Enforce)]);
     let leaks = [leak("a", "a.service", Rule::Orphan, &[42])];
     for second in 0..100 {
-        assert!(e.consider(&leaks, &everybody, at(second)).is_empty());
+        assert!(e.consider(&leaks, &of(&leaks), at(second)).is_empty());
     }
     assert_eq!(outcomes(&e), [Outcome::Refused]);
     assert!(e.records()[0].detail.contains("a.*"));
@@ -182,19 +187,23 @@ fn cooldown_is_per_verdict_and_action() {
     let a = leak("a", "a.service", Rule::UnclosedLogHandle, &[42]);
     let b = leak("b", "a.service", Rule::UnclosedLogHandle, &[42]);
     let one = std::slice::from_ref(&a);
-    let acts = e.consider(one, &everybody, at(0));
+    let acts = e.consider(one, &of(one), at(0));
     e.finished(report(&acts[0], Outcome::Refused, &[]), at(1));
-    assert!(e.consider(one, &everybody, at(10 * MIN - 1)).is_empty());
-    assert_eq!(e.consider(&[a.clone(), b], &everybody, at(10 * MIN - 1)).len(), 1, "b");
-    assert_eq!(e.consider(one, &everybody, at(10 * MIN)).len(), 1);
+    assert!(e.consider(one, &of(one), at(10 * MIN - 1)).is_empty());
+    assert_eq!(
+        e.consider(&[a.clone(), b.clone()], &of(&[a.clone(), b.clone()]), at(10 * MIN - 1)).len(),
+        1,
+        "b"
+    );
+    assert_eq!(e.consider(one, &of(one), at(10 * MIN)).len(), 1);
     // Still under way: not again, however long it takes.
     let mut r = rule(ActionKind::Signal, Mode::Enforce);
     r.cooldown = Duration::ZERO;
     let mut e = engine(&[r]);
-    let acts = e.consider(one, &everybody, at(0));
-    assert!(e.consider(one, &everybody, at(5)).is_empty());
+    let acts = e.consider(one, &of(one), at(0));
+    assert!(e.consider(one, &of(one), at(5)).is_empty());
     e.finished(report(&acts[0], Outcome::Failed, &[]), at(6));
-    assert_eq!(e.consider(one, &everybody, at(7)).len(), 1);
+    assert_eq!(e.consider(one, &of(one), at(7)).len(), 1);
 }
 
 #[test]
@@ -204,47 +213,48 @@ fn the_budget_is_per_rule_and_hour_and_survives_a_reload() {
     let leaks: Vec<_> = (0..5)
         .map(|n| leak(&format!("l{n}"), "a.service", Rule::UnclosedLogHandle, &[42 + n]))
         .collect();
-    assert_eq!(e.consider(&leaks, &everybody, at(0)).len(), 3);
+    assert_eq!(e.consider(&leaks, &of(&leaks), at(0)).len(), 3);
     assert_eq!(outcomes(&e), [Outcome::Refused; 2]);
     assert!(e.records()[0].detail.contains("budget of 3"));
     let mut other = r.clone();
     other.timeout = Duration::from_secs(31);
     e.reconfigure(&[rule(ActionKind::Notify, Mode::DryRun), other]).unwrap();
-    assert!(e.consider(&leaks[3..], &everybody, at(30 * MIN)).is_empty());
+    assert!(e.consider(&leaks[3..], &of(&leaks[3..]), at(30 * MIN)).is_empty());
     // An hour later it goes on, though the refusal was said a moment ago.
-    assert!(e.consider(&leaks[3..], &everybody, at(60 * MIN - 1)).is_empty());
-    assert_eq!(e.consider(&leaks[3..], &everybody, at(60 * MIN)).len(), 2);
+    assert!(e.consider(&leaks[3..], &of(&leaks[3..]), at(60 * MIN - 1)).is_empty());
+    assert_eq!(e.consider(&leaks[3..], &of(&leaks[3..]), at(60 * MIN)).len(), 2);
     let mut none = r;
     none.budget = 0;
-    assert!(engine(&[none]).consider(&leaks, &everybody, at(0)).is_empty());
+    assert!(engine(&[none]).consider(&leaks, &of(&leaks), at(0)).is_empty());
 }
 
 #[test]
-fn targets_are_the_verdicts_own_and_members_of_the_unit() {
+fn targets_are_every_process_of_the_verdict_once() {
     let asked = RefCell::new(Vec::new());
-    let members = |unit: &str| {
-        asked.borrow_mut().push(unit.to_owned());
-        let mut reused = target(44);
-        reused.id.start_ticks = 1;
-        vec![target(43), target(42), reused, target(42), target(99)]
+    let many: Vec<u32> = (42..60).collect();
+    let members = |id: &str| {
+        asked.borrow_mut().push(id.to_owned());
+        many.iter().rev().chain([&42]).map(|pid| target(*pid)).collect()
     };
     let mut e = engine(&[rule(ActionKind::KillOrphans, Mode::Enforce)]);
-    let leaks = [leak("a", "a.service", Rule::Orphan, &[42, 43, 44, 45])];
+    // The examples are ten at most, the targets are all.
+    let leaks = [leak("a", "a.service", Rule::Orphan, &many[..10])];
     let acts = e.consider(&leaks, &members, at(0));
     let Job::KillOrphans { targets, .. } = &acts[0].job else { panic!() };
-    assert_eq!(targets.iter().map(|t| t.id.pid).collect::<Vec<_>>(), [42, 43]);
-    assert_eq!(*asked.borrow(), ["a.service"]);
+    assert_eq!(targets.iter().map(|t| t.id.pid).collect::<Vec<_>>(), many);
+    assert_eq!(*asked.borrow(), ["a"]);
     assert!(e.consider(&[leak("b", "b", Rule::Orphan, &[7])], &|_| Vec::new(), at(0)).is_empty());
     assert!(e.records().is_empty(), "nobody there is nothing to record");
     for other in Rule::ALL.into_iter().filter(|r| *r != Rule::Orphan) {
         let mut l = leak("c", "c", other, &[42]);
         l.resource = Resource::Process;
-        assert!(e.consider(&[l], &everybody, at(0)).is_empty(), "{other} kills nobody");
+        let l = [l];
+        assert!(e.consider(&l, &of(&l), at(0)).is_empty(), "{other} kills nobody");
     }
     let mut r = rule(ActionKind::Signal, Mode::Enforce);
     r.signal = None;
     let mut e = engine(&[r]);
-    assert!(e.consider(&leaks, &everybody, at(0)).is_empty());
+    assert!(e.consider(&leaks, &of(&leaks), at(0)).is_empty());
     assert_eq!(outcomes(&e), [Outcome::Refused]);
 }
 
@@ -261,7 +271,7 @@ fn a_signal_is_verified_by_what_is_held_later() {
     for (change, want) in cases {
         let mut e = engine(&[rule(ActionKind::Signal, Mode::Enforce)]);
         let mut leaks = vec![leak("a", "a.service", Rule::UnclosedLogHandle, &[42])];
-        let acts = e.consider(&leaks, &everybody, at(0));
+        let acts = e.consider(&leaks, &of(&leaks), at(0));
         e.verify(&leaks, at(0));
         e.finished(report(&acts[0], Outcome::Pending, &[42]), at(1));
         change(&mut leaks);
@@ -280,7 +290,7 @@ fn a_signal_is_verified_by_what_is_held_later() {
 fn a_kill_is_verified_by_the_absence_of_the_killed() {
     let mut e = engine(&[rule(ActionKind::KillOrphans, Mode::Enforce)]);
     let leaks = [leak("a", "a.service", Rule::Orphan, &[42, 43])];
-    let acts = e.consider(&leaks, &everybody, at(0));
+    let acts = e.consider(&leaks, &of(&leaks), at(0));
     e.finished(report(&acts[0], Outcome::Pending, &[42, 43]), at(1));
     // One look that began before the kill, long after the timeout.
     e.verify(&leaks, at(100));
@@ -295,7 +305,7 @@ fn what_failed_is_not_checked_and_what_is_lost_is_said() {
     for outcome in [Outcome::Failed, Outcome::Refused, Outcome::Verified] {
         let mut e = engine(&[rule(ActionKind::Signal, Mode::Enforce)]);
         let leaks = [leak("a", "a.service", Rule::UnclosedLogHandle, &[42])];
-        let acts = e.consider(&leaks, &everybody, at(0));
+        let acts = e.consider(&leaks, &of(&leaks), at(0));
         e.finished(report(&acts[0], outcome, &[]), at(1));
         e.finished(report(&acts[0], outcome, &[]), at(1));
         e.verify(&[], at(500));
@@ -303,7 +313,7 @@ fn what_failed_is_not_checked_and_what_is_lost_is_said() {
     }
     let mut e = engine(&[rule(ActionKind::Signal, Mode::Enforce)]);
     let leaks = [leak("a", "a.service", Rule::UnclosedLogHandle, &[42])];
-    let acts = e.consider(&leaks, &everybody, at(0));
+    let acts = e.consider(&leaks, &of(&leaks), at(0));
     e.verify(&leaks, at(60));
     assert!(e.records().is_empty());
     e.verify(&leaks, at(61));
@@ -319,7 +329,7 @@ fn books_are_bounded_and_newest_first() {
     let mut e = engine(&[r]);
     for n in 0..12_000_u64 {
         let leaks = [leak(&format!("{n}"), &format!("u{n}"), Rule::Zombie, &[42])];
-        e.consider(&leaks, &everybody, at(n));
+        e.consider(&leaks, &of(&leaks), at(n));
     }
     let records = e.records();
     assert_eq!((records.len(), &*records[0].leak), (RECORDS, "11999"));
@@ -337,8 +347,7 @@ fn orphans_live_under_dry_run_and_end_under_enforce() {
     for (example, target) in verdict.examples.iter_mut().zip(&targets) {
         (example.pid, example.start_ticks) = (target.id.pid, target.id.start_ticks);
     }
-    // The stranger is a member of the unit, but no orphan of the verdict's.
-    let members = |_: &str| [targets.clone(), vec![stranger.target()]].concat();
+    let members = |_: &str| targets.clone();
     let leaks = [verdict];
 
     let mut e = engine(&[rule(ActionKind::KillOrphans, Mode::DryRun)]);

@@ -95,11 +95,14 @@ fn table(lines: &mut Vec<String>, doc: &UnitsDoc, leaks: &[&Leak], width: usize)
     let mut unseen = false;
     for unit in units {
         let known = |n: Option<u64>| n.map_or_else(|| UNSEEN.to_owned(), |n| n.to_string());
+        // A unit that is gone has no worst process; that is not blindness.
+        let nobody = if unit.processes == 0 { "-" } else { UNSEEN };
         let worst = unit.worst_process.as_ref().map_or_else(
-            || UNSEEN.to_owned(),
+            || nobody.to_owned(),
             |w| format!("{}/{}", w.open_fds, w.max_fds.map_or("-".to_owned(), |m| m.to_string())),
         );
-        unseen |= unit.open_fds_total.is_none() || unit.worst_process.is_none();
+        unseen |=
+            unit.processes > 0 && (unit.open_fds_total.is_none() || unit.worst_process.is_none());
         let cells = [
             known(unit.open_fds_total),
             worst,

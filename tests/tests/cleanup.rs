@@ -111,7 +111,7 @@ fn a_dry_run_says_what_it_would_do_and_does_nothing() {
 }
 
 #[test]
-fn protected_units_and_spent_budgets_are_left_alone() {
+fn protected_units_are_left_alone() {
     if need_root().is_none() {
         return;
     }
@@ -125,6 +125,36 @@ fn protected_units_and_spent_budgets_are_left_alone() {
     })
     .expect("a protected unit gets no signal");
     assert!(actions(&agent).iter().all(|a| a["outcome"] == "refused"), "{:#?}", actions(&agent));
+}
+
+#[test]
+fn an_act_that_does_not_help_is_called_so_and_the_budget_ends_it() {
+    if need_root().is_none() {
+        return;
+    }
+    // A signal that does nothing to the logger, every second, three times per hour.
+    let limits = "mode = \"enforce\"\ncooldown = \"1s\"\nbudget = 3\ntimeout = \"1500ms\"";
+    let config = logger_config("deaf", limits).replace("SIGHUP", "SIGCONT");
+    let agent = Plan::new(config).start();
+    let mut logger = leaking_logger(&agent, "deaf");
+    let helpless =
+        wait_until("the act to be called ineffective", LIMIT, || outcome(&agent, "ineffective"));
+    assert!(helpless["detail"].as_str().is_some_and(|d| !d.is_empty()), "{helpless}");
+
+    let sent = || {
+        let all = actions(&agent);
+        let done = all
+            .iter()
+            .filter(|a| !["refused", "would-act"].contains(&a["outcome"].as_str().unwrap_or("")));
+        let acts: std::collections::BTreeSet<_> = done.map(|a| a["act"].as_u64()).collect();
+        acts.len()
+    };
+    wait_until("the budget to be spent", LIMIT, || (sent() == 3).then_some(()));
+    stays(Duration::from_secs(5), || if sent() == 3 { Ok(()) } else { Err(actions(&agent)) })
+        .expect("three acts per hour and no more");
+    assert_eq!(logger.ended(), None);
+    let labels = [("unit", "logger"), ("action", "signal"), ("outcome", "ineffective")];
+    assert_eq!(agent.metrics().sum("leakwatch_actions_total", &labels), Some(3.0));
 }
 
 /// A manager with five workers, one of them deaf to SIGTERM, and a stranger: the

@@ -177,7 +177,10 @@ fn start_innocents(dir: &str) -> Vec<Started> {
         tagged(
             program("connections"),
             "load",
-            &["--mode", "load", "--count", "60", "--pace", "50", "--rise", "6000", "--stay", "800"],
+            &[
+                "--mode", "load", "--count", "60", "--pace", "50", "--rise", "9000", "--stay",
+                "2000",
+            ],
         ),
         tagged(program("file-burst"), "file-burst", &["--dir", dir, "--times", "2"]),
     ]

@@ -7,9 +7,11 @@
 #![no_main]
 #![allow(clippy::needless_pass_by_value, reason = "the probe macros pass contexts so")]
 
+mod births;
 mod kernel;
 mod maps;
 mod probe {
+    mod call;
     mod census;
     mod fd;
     mod passed;

@@ -11,8 +11,6 @@ use anyhow::{Context, Result, bail};
 use crate::shell::{self, say};
 use crate::toolchain::{self, Toolchain};
 
-/// The BPF linker: later releases want a later compiler.
-pub const BPF_LINKER: &str = "0.13.0";
 /// The checker of licences, bans and sources.
 const CARGO_DENY: &str = "0.20.2";
 /// The LLVM that the linker is built against.
@@ -70,15 +68,17 @@ fn missing_packages() -> Vec<&'static str> {
 
 /// The linker, in the version that the record of the object names.
 fn bpf_linker() -> Result<()> {
-    if toolchain::linker_version().is_some_and(|v| v == format!("bpf-linker {BPF_LINKER}")) {
+    if toolchain::linker_version()
+        .is_some_and(|v| v == format!("bpf-linker {}", toolchain::BPF_LINKER))
+    {
         return Ok(());
     }
     // The library is linked dynamically: headers now, the .so at each start.
     if !Path::new(LLVM).join("bin/llvm-config").exists() {
         packages(&["llvm-22-dev"])?;
     }
-    say(&format!("setup: cargo install bpf-linker {BPF_LINKER} (takes a minute)"));
-    let mut install = install("bpf-linker", BPF_LINKER);
+    say(&format!("setup: cargo install bpf-linker {} (takes a minute)", toolchain::BPF_LINKER));
+    let mut install = install("bpf-linker", toolchain::BPF_LINKER);
     install.args(["--no-default-features", "--features", "llvm-22"]).env("LLVM_PREFIX", LLVM);
     shell::run(&mut install)
 }

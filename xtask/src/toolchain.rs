@@ -11,6 +11,9 @@ use anyhow::{Result, bail};
 
 use crate::shell;
 
+/// The BPF linker: later releases want a later compiler.
+pub const BPF_LINKER: &str = "0.13.0";
+
 /// Where a sysroot keeps the library's source.
 const LIBRARY: &str = "lib/rustlib/src/rust/library/Cargo.toml";
 
@@ -41,9 +44,8 @@ impl Toolchain {
         let Some(linker) = linker_version() else {
             bail!(
                 "bpf-linker is missing: run `cargo xtask setup`, or\n  \
-                 LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version {} \
-                 --no-default-features --features llvm-22 --locked",
-                crate::setup::BPF_LINKER
+                 LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version {BPF_LINKER} \
+                 --no-default-features --features llvm-22 --locked"
             );
         };
         let mut lacking = Vec::new();

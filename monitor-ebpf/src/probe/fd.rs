@@ -6,30 +6,24 @@
 //! | attach | `tp_btf` (Linux 5.5) |
 //! | fallback | none: the census alone |
 //! | cost | every system call of the host pays for the tracepoints, see `docs/overhead.md` |
-//! | blind | io_uring, descriptors made by ioctl, close-on-exec and exit, 32-bit programs; the census finds them |
+//! | blind | io_uring, descriptors made by ioctl, close-on-exec, 32-bit programs; the census finds them |
 //!
 //! A birth goes at the *entry* of close: at its exit another thread may already
 //! have been given the same number.
 
-use aya_ebpf::{
-    bindings::BPF_F_USER_STACK,
-    helpers::bpf_probe_read_user,
-    macros::btf_tracepoint,
-    programs::{BtfTracePointContext, tracing::StackIdContext},
-};
-use leakwatch_common::{
-    Birth, BirthKey, KernelKind, Loss, MAX_SYSCALLS, NO_STACK, ProcessEntry, Role, SLOT_OTHER,
-    process_flags,
-};
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use leakwatch_common::{BirthKey, KernelKind, Loss, MAX_SYSCALLS, Role};
 
-use super::passed;
+use super::{
+    call::{Call, OTHER, arg, foreign, pointer, user, watched},
+    passed,
+};
 use crate::{
-    kernel::{STACKS_ALL, WATCH_ALL, current, flag, now_ns, off, typed},
-    maps::{BIRTHS, PROCESSES, ROLES, STACKS, count_closed, count_opened, living, lost},
+    births::release,
+    kernel::{current, now_ns, off, typed},
+    maps::{ROLES, lost},
 };
 
-const FILE: u16 = KernelKind::File as u16;
-const OTHER: u16 = KernelKind::Other as u16;
 const PIDFD: u16 = KernelKind::Pidfd as u16;
 
 /// `fcntl(2)` commands that return a descriptor (`include/uapi/linux/fcntl.h`).
@@ -193,159 +187,3 @@ fn try_close_range(ctx: &BtfTracePointContext) -> Option<()> {
     }
     Some(())
 }
-
-/// Marks a birth as released and counts its lifetime; `None` where there was
-/// none. Two closes of one number that race are a fault of their program; the
-/// second finds the mark.
-#[inline(always)]
-pub fn release(key: BirthKey, at_ns: u64) -> Option<()> {
-    let birth = living(key)?;
-    // SAFETY: a map value of this type.
-    unsafe {
-        let born = (*birth).at_ns;
-        (*birth).at_ns = 0;
-        count_closed((*birth).slot, (*birth).kind, at_ns.saturating_sub(born));
-    }
-    Some(())
-}
-
-/// One system call that acquires.
-pub struct Call {
-    tgid: u32,
-    at_ns: u64,
-    number: u16,
-    slot: u16,
-    stack: bool,
-    /// The agent's word on the process, in its map: how far births reach is
-    /// noted there.
-    entry: Option<*mut ProcessEntry>,
-}
-
-impl Call {
-    /// The running process's; `None` if it is not watched.
-    #[inline(always)]
-    fn of_current(number: u64) -> Option<Self> {
-        let tgid = current().0;
-        let entry = watched(tgid)?;
-        // SAFETY: a map value of this type.
-        let told = entry.map(|e| unsafe { *e });
-        let slot = told.map_or(SLOT_OTHER, |e| e.slot);
-        let stack = told.is_some_and(|e| e.flags & process_flags::STACKS != 0);
-        let stack = stack || flag(&STACKS_ALL);
-        Some(Self { tgid, at_ns: now_ns(), number: number as u16, slot, stack, entry })
-    }
-
-    /// Remembers and counts `fd`.
-    #[inline(always)]
-    pub fn acquire(&self, ctx: &BtfTracePointContext, fd: u32, kind: u16) {
-        if let Some(entry) = self.entry {
-            // An upper bound is enough, and OR gives one without a branch.
-            // SAFETY: a map value of this type. Threads that race leave it too
-            // low at worst, and the agent's sweep takes the rest.
-            unsafe { (*entry).fd_end |= fd.wrapping_add(1) };
-        }
-        let key = BirthKey { tgid: self.tgid, fd };
-        remember(ctx, key, self.at_ns, self.number, kind, self.slot, self.stack);
-        count_opened(self.slot, kind);
-    }
-
-    /// The kind of another descriptor of the process, for its duplicates.
-    #[inline(always)]
-    fn kind_of(&self, fd: u32) -> u16 {
-        living(BirthKey { tgid: self.tgid, fd }).map_or(OTHER, |b| {
-            // SAFETY: a map value of this type.
-            unsafe { (*b).kind }
-        })
-    }
-}
-
-/// Puts a birth into the map, with a stack if asked.
-#[inline(always)]
-pub fn remember(
-    ctx: &BtfTracePointContext,
-    key: BirthKey,
-    at_ns: u64,
-    syscall: u16,
-    kind: u16,
-    slot: u16,
-    stack: bool,
-) {
-    let stack = if stack { take_stack(ctx) } else { NO_STACK };
-    let birth = Birth { at_ns, stack, tid: current().1, syscall, slot, kind, pad: 0 };
-    match BIRTHS.get_ptr_mut(key) {
-        // SAFETY: a map value of this type.
-        Some(entry) => unsafe { *entry = birth },
-        None if BIRTHS.insert(key, birth, 0).is_err() => lost(Loss::Births),
-        None => {}
-    }
-}
-
-#[inline(always)]
-fn take_stack(ctx: &BtfTracePointContext) -> i32 {
-    match ctx.get_stackid(&STACKS, u64::from(BPF_F_USER_STACK)) {
-        Ok(id) => id as i32,
-        Err(_) => {
-            lost(Loss::Stacks);
-            NO_STACK
-        }
-    }
-}
-
-/// The agent's word on the running process: `None` if it is not watched,
-/// `Some(None)` if it is though the agent has not heard of it yet.
-#[inline(always)]
-fn watched(tgid: u32) -> Option<Option<*mut ProcessEntry>> {
-    match PROCESSES.get_ptr_mut(tgid) {
-        // SAFETY: a map value of this type.
-        Some(e) if unsafe { (*e).flags } & process_flags::WATCH != 0 => Some(Some(e)),
-        None if flag(&WATCH_ALL) => Some(None),
-        _ => None,
-    }
-}
-
-/// A 32-bit program on x86-64: its numbers mean other calls.
-/// `arch/x86/include/asm/segment.h`: `__USER32_CS` is 0x23, `__USER_CS` 0x33.
-#[inline(always)]
-fn foreign(ctx: &BtfTracePointContext) -> bool {
-    let offset = off!(regs_cs);
-    if offset == u32::MAX as usize {
-        return false;
-    }
-    let regs: *const u8 = ctx.arg(0);
-    // SAFETY: typed `pt_regs`.
-    unsafe { typed::<u16>(regs, offset) == 0x23 }
-}
-
-/// System-call argument `i`, also at exit: only the return value's register is
-/// overwritten, and the agent's offsets avoid it.
-#[inline(always)]
-fn arg(ctx: &BtfTracePointContext, i: usize) -> u64 {
-    let regs: *const u8 = ctx.arg(0);
-    // SAFETY: typed `pt_regs`; `i` is a constant below six.
-    unsafe { typed(regs, off!(regs_args[i])) }
-}
-
-#[inline(always)]
-fn pointer(ctx: &BtfTracePointContext, i: u8) -> *const u8 {
-    let address = match i {
-        0 => arg(ctx, 0),
-        1 => arg(ctx, 1),
-        2 => arg(ctx, 2),
-        _ => arg(ctx, 3),
-    };
-    address as *const u8
-}
-
-/// User memory, or a counted loss. Pages that the kernel has just written to
-/// are there; the helper does not fault others in.
-#[inline(always)]
-pub fn user<T: Copy>(address: *const u8) -> Option<T> {
-    // SAFETY: the helper checks the address.
-    let read = unsafe { bpf_probe_read_user(address.cast::<T>()) };
-    if read.is_err() {
-        lost(Loss::UserMemory);
-    }
-    read.ok()
-}
-
-const _: () = assert!(FILE == 0);

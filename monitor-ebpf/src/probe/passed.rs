@@ -6,7 +6,7 @@
 use aya_ebpf::programs::BtfTracePointContext;
 use leakwatch_common::{KernelKind, Loss};
 
-use super::fd::{Call, user};
+use super::call::{Call, user};
 use crate::maps::lost;
 
 /// `struct user_msghdr` of `include/linux/socket.h`, 64 bit.

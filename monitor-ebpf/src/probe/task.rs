@@ -15,8 +15,8 @@ use leakwatch_common::{
     process_flags, task_what,
 };
 
-use super::fd::{release, remember};
 use crate::{
+    births::{release, remember},
     kernel::{STACKS_ALL, WATCH_ALL, current, flag, now_ns, off, typed},
     maps::{BIRTHS, PROCESSES, count_closed, count_opened, lost, process, send},
 };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
 
-use super::act::Tally;
+use super::tally::Tally;
 use super::target::{Pinned, Spared, Target};
 use crate::text;
 

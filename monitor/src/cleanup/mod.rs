@@ -12,6 +12,7 @@ mod notify;
 pub mod record;
 mod rules;
 mod signal;
+mod tally;
 mod target;
 
 #[cfg(test)]

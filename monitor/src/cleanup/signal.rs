@@ -1,6 +1,6 @@
 //! `signal`: asks the processes that hold the handles to let go of them.
 
-use super::act::Tally;
+use super::tally::Tally;
 use super::target::{Pinned, Target};
 
 /// Sends `signal` to each target that is provably itself.

@@ -2,6 +2,7 @@
 
 use crate::attribution::unit::UnitKind;
 use crate::config::model::UnitRule;
+use crate::detection::verdict::Rule;
 use crate::ledger::process::held_flags;
 use crate::ledger::testing::{World, config};
 use crate::source::model::{FdBirth, FdKind, FdTable, TaskEvent};
@@ -243,8 +244,7 @@ fn a_reload_takes_new_log_patterns_to_open_files() {
 }
 
 #[test]
-#[ignore = "a measurement: run with --release -- --ignored --nocapture"]
-fn a_census_of_100_000_descriptors_is_cheap() {
+fn a_hundred_thousand_descriptors_are_counted_and_accuse_nobody() {
     let (mut w, _) = world();
     for i in 0..100 {
         let p = w.spawn((&format!("u{i}.service"), UnitKind::Service), 1, "/usr/bin/app");
@@ -262,14 +262,15 @@ fn a_census_of_100_000_descriptors_is_cheap() {
             })
             .collect();
     }
-    for _ in 0..20 {
+    for _ in 0..3 {
         let (obs, units) = w.observe();
-        let start = std::time::Instant::now();
         w.ledger.census(obs, &units);
-        let census = start.elapsed();
         let at = w.clock();
-        let start = std::time::Instant::now();
         w.docket.judge(&w.ledger, &w.config, at);
-        eprintln!("census {census:?}, judgement {:?}", start.elapsed());
     }
+    let views = w.ledger.views();
+    let total: u64 = views.iter().filter_map(|v| v.open_fds_total).sum();
+    assert_eq!((views.len(), total), (101, 100_000));
+    // A thousand of 1,024 is no leak, but close to the limit.
+    assert!(w.docket.leaks().iter().all(|l| l.rules == [Rule::Headroom]));
 }

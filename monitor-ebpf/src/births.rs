@@ -11,6 +11,9 @@ use crate::{
     maps::{BIRTHS, STACKS, count_closed, living, lost},
 };
 
+/// `bpf_get_stackid` found the bucket taken by another stack.
+const EEXIST: i32 = -17;
+
 /// Puts a birth into the map, with a stack if asked.
 #[inline(always)]
 pub fn remember(
@@ -51,8 +54,11 @@ pub fn release(key: BirthKey, at_ns: u64) -> Option<()> {
 fn take_stack(ctx: &BtfTracePointContext) -> i32 {
     match ctx.get_stackid(&STACKS, u64::from(BPF_F_USER_STACK)) {
         Ok(id) => id as i32,
-        Err(_) => {
-            lost(Loss::Stacks);
+        Err(errno) => {
+            // Else there is no user stack to take, which loses nothing.
+            if errno == EEXIST {
+                lost(Loss::Stacks);
+            }
             NO_STACK
         }
     }

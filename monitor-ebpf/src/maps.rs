@@ -1,8 +1,9 @@
 //! The maps, and why each is what it is.
 
 use aya_ebpf::{
-    macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf, StackTrace},
+    btf_maps::StackTrace,
+    macros::{btf_map, map},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use leakwatch_common::{
     Birth, BirthKey, CENSUS_PATH_MAX, CensusHeader, Flow, KernelKind, LIFETIME_BUCKETS, Loss,
@@ -37,9 +38,11 @@ pub static PROCESSES: HashMap<u32, ProcessEntry> = HashMap::with_max_entries(32_
 pub static FLOWS: PerCpuArray<Flow> =
     PerCpuArray::with_max_entries(MAX_SLOTS * KernelKind::COUNT, 0);
 
-/// User stacks by id.
-#[map]
-pub static STACKS: StackTrace = StackTrace::with_max_entries(4096, 0);
+/// User stacks by id, 32 frames deep: who opened is told by the innermost. The
+/// id is a hash over this many buckets, and a bucket that is taken by another
+/// stack loses the new one, so there are many more than call sites.
+#[btf_map]
+pub static STACKS: StackTrace<16_384, 0, 32> = StackTrace::new();
 
 /// Process events. A ring, for their order matters and rates are low.
 #[map]

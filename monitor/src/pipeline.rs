@@ -33,7 +33,7 @@ use self::turn::Turn;
 use self::worker::{Looked, Worker};
 use crate::attribution::hierarchy;
 use crate::cleanup::{Audit, AuditError, Report};
-use crate::config::{Config, load};
+use crate::config::{Config, DEFAULT_PATH, load};
 use crate::export::http::{self, BindError, View};
 use crate::export::snapshot::Snapshot;
 use crate::source::events;
@@ -217,8 +217,10 @@ fn perform(turn: &mut Turn, acts: &mut JoinSet<()>, reported: &mpsc::UnboundedSe
 
 /// Reads the config again; `None` keeps the old one.
 fn reread(path: Option<&std::path::Path>, turn: &mut Turn) -> Option<Config> {
-    let Some(path) = path else {
-        tracing::warn!("SIGHUP: there is no config file to read again");
+    // Started without a file, it may have been written since.
+    let default = std::path::Path::new(DEFAULT_PATH);
+    let Some(path) = path.or_else(|| default.exists().then_some(default)) else {
+        tracing::warn!("SIGHUP: there is no {DEFAULT_PATH} to read");
         return None;
     };
     match load(path).map_err(|e| e.to_string()).and_then(|c| turn.reconfigure(c)) {

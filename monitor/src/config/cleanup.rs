@@ -16,6 +16,8 @@ use crate::text::printable;
 pub(super) const COOLDOWN: Duration = Duration::from_secs(600);
 /// Acts per hour.
 pub(super) const BUDGET: u32 = 3;
+/// The same for `notify`.
+const NOTIFY_BUDGET: u32 = 60;
 /// SIGTERM to SIGKILL.
 pub(super) const GRACE: Duration = Duration::from_millis(100);
 /// Longest wait for one act and its check.
@@ -41,13 +43,15 @@ pub(super) fn read_cleanup(table: &Table<'_>) -> Option<Cleanup> {
     }
     let action = read_action(table);
     let signal = read_signal(table, action);
+    // A line in the log disturbs nobody, and a fourth leak must not go unsaid.
+    let budget = if action == Some(ActionKind::Notify) { NOTIFY_BUDGET } else { BUDGET };
     Some(Cleanup {
         rule: read_rule(table),
         unit: table.glob("unit", Subject::Text, "deployer*"),
         signal,
         mode: table.choice("mode", &modes).unwrap_or_default(),
         cooldown: table.duration("cooldown", &ANY).unwrap_or(COOLDOWN),
-        budget: table.integer("budget", 1, 3_600).map_or(BUDGET, |n| n as u32),
+        budget: table.integer("budget", 1, 3_600).map_or(budget, |n| n as u32),
         protect: table.globs("protect", Subject::Text, "postgresql*"),
         grace: table.duration("grace", &WAIT).unwrap_or(GRACE),
         timeout: table.duration("timeout", &WAIT).unwrap_or(TIMEOUT),

@@ -30,6 +30,8 @@ pub(super) struct Turn {
     figures: SourceFigures,
     started: Timestamp,
     reload_ok: bool,
+    /// It was said which unit rules match nothing.
+    rules_checked: bool,
     /// Processor time of one turn, smoothed.
     cost: Duration,
     interval: Duration,
@@ -49,6 +51,7 @@ impl Turn {
             figures: SourceFigures::default(),
             started: Timestamp::now(),
             reload_ok: true,
+            rules_checked: false,
             cost: Duration::ZERO,
             interval: config.watch.census_interval,
             config,
@@ -64,6 +67,7 @@ impl Turn {
         self.interval = config.watch.census_interval;
         self.config = config.clone();
         self.reload_ok = true;
+        self.rules_checked = false;
         Ok(config)
     }
 
@@ -83,12 +87,26 @@ impl Turn {
             .filter(|(p, _)| !p.zombie)
             .map(|(p, unit)| (p.id, unit.name.clone()))
             .collect();
+        self.check_rules();
         self.sources.clone_from(&seen.sources);
         self.figures = seen.figures.clone();
         self.ledger.census(seen, &members);
         self.judge();
         self.engine.verify(&self.leaks, self.ledger.clock());
         self.pace(cpu + thread_time().saturating_sub(before));
+    }
+
+    /// Says once per config which unit rules match no process: most often a
+    /// glob that does not say what its author meant.
+    fn check_rules(&mut self) {
+        if std::mem::replace(&mut self.rules_checked, true) {
+            return;
+        }
+        for rule in &self.config.units {
+            if !self.units.iter().any(|(_, unit)| **unit == *rule.name) {
+                tracing::info!(unit = %rule.name, "no process matches this unit rule now");
+            }
+        }
     }
 
     /// Stretches the interval so that the census keeps to its budget.
@@ -182,7 +200,10 @@ impl Turn {
 
 fn announce(change: &Change) {
     let Leak { id, unit, held, kind, .. } = &change.leak;
-    let why = change.leak.evidence.first().map_or("", String::as_str);
+    // A verdict that is over says why in its last sentence.
+    let evidence = &change.leak.evidence;
+    let why = if change.to == State::Resolved { evidence.last() } else { evidence.first() };
+    let why = why.map_or("", String::as_str);
     match change.to {
         State::Suspected => tracing::info!(%id, %unit, %kind, held, why, "suspected"),
         State::Confirmed => tracing::warn!(%id, %unit, %kind, held, why, "leak confirmed"),

@@ -282,7 +282,8 @@ impl Source {
         });
         for id in births.flatten().collect::<BTreeSet<u32>>() {
             if let Ok(trace) = bpf.stacks.get(&id, 0) {
-                seen.stacks.insert(id, trace.frames().iter().map(|f| f.ip).collect());
+                let frames = trace.frames().iter().map(|f| f.ip);
+                seen.stacks.insert(id, frames.take_while(|ip| is_user_code(*ip)).collect());
             }
         }
         for (index, loss) in Loss::ALL.into_iter().enumerate() {
@@ -295,6 +296,13 @@ impl Source {
             seen.figures.programs.insert(name, (seconds, runs));
         }
     }
+}
+
+/// Code built without frame pointers makes the kernel follow whatever lies on
+/// the stack: the first address that can be none (below the guard pages, or
+/// past user space, `arch/x86/include/asm/page_64_types.h`) ends the trace.
+fn is_user_code(ip: u64) -> bool {
+    (0x1_0000..0x7fff_ffff_f000).contains(&ip)
 }
 
 fn spell_length(config: &Config) -> Duration {

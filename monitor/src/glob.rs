@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 /// What a glob is matched against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,30 +16,37 @@ pub enum Subject {
 }
 
 /// A compiled glob.
+///
+/// It is a set of one: `globset` reports a glob that is too large for its
+/// engine when it builds a set, and panics when it builds a single matcher.
 #[derive(Clone, Debug)]
-pub struct Glob(GlobMatcher);
+pub struct Glob {
+    set: GlobSet,
+    pattern: String,
+}
 
 impl Glob {
     /// Compiles `pattern`.
     ///
     /// # Errors
-    /// The pattern is malformed (`[`, `{` left open and the like).
+    /// The pattern is malformed (`[`, `{` left open and the like) or too large.
     pub fn new(pattern: &str, subject: Subject) -> Result<Self, globset::Error> {
         let glob = GlobBuilder::new(pattern)
             .literal_separator(subject == Subject::Path)
             .backslash_escape(true)
             .build()?;
-        Ok(Self(glob.compile_matcher()))
+        let set = GlobSetBuilder::new().add(glob).build()?;
+        Ok(Self { set, pattern: pattern.to_owned() })
     }
 
     /// Whether the bytes match.
     pub fn is_match(&self, bytes: &[u8]) -> bool {
-        self.0.is_match(Path::new(OsStr::from_bytes(bytes)))
+        self.set.is_match(Path::new(OsStr::from_bytes(bytes)))
     }
 
     /// The pattern as given.
     pub fn pattern(&self) -> &str {
-        self.0.glob().glob()
+        &self.pattern
     }
 }
 
@@ -57,5 +64,13 @@ mod tests {
         assert!(text("*runner.py*").is_match(b"python3 /opt/x/runner.py --a"));
         assert!(text("a*").is_match(b"a\xff\n"));
         assert!(Glob::new("[", Subject::Path).is_err());
+    }
+
+    #[test]
+    fn a_glob_too_large_to_compile_is_an_error() {
+        let deep = format!("{}b{}", "{a,".repeat(400), "}".repeat(400));
+        assert!(Glob::new(&deep, Subject::Text).is_err());
+        let wide = format!("{{{}x}}", "é*,?[!ab],".repeat(50_000));
+        assert!(Glob::new(&wide, Subject::Text).is_err());
     }
 }

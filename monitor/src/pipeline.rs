@@ -117,7 +117,12 @@ async fn watch(options: Options) -> Result<(), Error> {
         .map(|a| format!("http://{a}/"))
         .collect();
     let audit = Audit::open(&options.state_dir)?;
-    let mut source = Source::open(&options.config, hierarchy::choose)?;
+    let opening = worker::open(options.config.clone())?;
+    let mut source = tokio::select! {
+        opened = opening => opened.map_err(|_| Error::Worker)??,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     let boot = source.boot();
     let mut ring = source.task_ring().and_then(|r| readable(r, "task events"));
     let mut log = source.bpf_log().and_then(|l| readable(l, "the programs' log"));

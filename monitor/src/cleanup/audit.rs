@@ -13,6 +13,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
 use super::record::ActionRecord;
 
 /// Bytes before the file is rotated: 16 MiB.
@@ -36,6 +39,29 @@ pub struct Audit {
     sink: Sink,
     /// The last write failed, and that was logged.
     failing: bool,
+    /// Held while the agent runs: two would spend two budgets on one verdict.
+    _lock: Option<File>,
+}
+
+/// Takes the state directory for this process; the kernel lets go of it
+/// whenever the process ends.
+fn lock(state_dir: &Path) -> Result<File, AuditError> {
+    let path = state_dir.join("lock");
+    let locked = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(&path)
+        .and_then(|file| match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(file),
+            Err(Errno::WOULDBLOCK) => {
+                Err(io::Error::other("another leakwatch uses this directory"))
+            }
+            Err(e) => Err(e.into()),
+        });
+    locked.map_err(|error| AuditError { path, error })
 }
 
 #[derive(Debug)]
@@ -66,20 +92,21 @@ impl Audit {
             .mode(0o700)
             .create(state_dir)
             .map_err(|error| AuditError { path: state_dir.to_owned(), error })?;
-        Self::open_with(state_dir, LIMIT)
+        let lock = lock(state_dir)?;
+        Ok(Self { _lock: Some(lock), ..Self::open_with(state_dir, LIMIT)? })
     }
 
     fn open_with(state_dir: &Path, limit: u64) -> Result<Self, AuditError> {
         let path = state_dir.join("audit.jsonl");
         match Log::open(path.clone(), limit) {
-            Ok(log) => Ok(Self { sink: Sink::File(log), failing: false }),
+            Ok(log) => Ok(Self { sink: Sink::File(log), failing: false, _lock: None }),
             Err(error) => Err(AuditError { path, error }),
         }
     }
 
     /// Keeps the newest 1000 lines and no file.
     pub fn memory() -> Self {
-        Self { sink: Sink::Memory(VecDeque::new()), failing: false }
+        Self { sink: Sink::Memory(VecDeque::new()), failing: false, _lock: None }
     }
 
     /// Lines kept by [`Self::memory`], oldest first; none for a file.

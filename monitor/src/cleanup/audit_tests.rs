@@ -76,7 +76,7 @@ fn two_files_at_most_and_nothing_in_between_is_lost() {
 fn a_full_disk_stops_nothing() {
     let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let log = Log { path: "/dev/full".into(), file, size: 0, torn: false, limit: LIMIT };
-    let mut audit = Audit { sink: Sink::File(log), failing: false };
+    let mut audit = Audit { sink: Sink::File(log), failing: false, _lock: None };
     audit.append(&record(1));
     assert!(audit.failing);
     audit.append(&record(2));

@@ -1,7 +1,8 @@
 //! The file behind a configuration.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::problem::{Problem, Problems, position};
@@ -37,9 +38,17 @@ pub enum LoadError {
 pub fn load(path: &Path) -> Result<Config, LoadError> {
     let unreadable = |why: String| LoadError::Unreadable { path: path.to_owned(), why };
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
+    // A pipe that nobody writes to must not hold up a reload.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
         .map_err(|e| unreadable(explain(&e)))?;
+    let kind = file.metadata().map_err(|e| unreadable(explain(&e)))?.file_type();
+    if kind.is_fifo() {
+        return Err(unreadable("it is a pipe; name a file".into()));
+    }
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| unreadable(explain(&e)))?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(unreadable("it is larger than 1 MiB, so it is hardly a configuration".into()));
     }

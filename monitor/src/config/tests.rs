@@ -176,6 +176,10 @@ fn files_that_cannot_be_read_say_why() {
     };
     assert_eq!(load(&write("empty", b"")).unwrap(), Config::default());
     assert_eq!(load(std::path::Path::new("/dev/null")).unwrap(), Config::default());
+    let pipe = dir.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .unwrap();
+    assert_eq!(error(&pipe), "cannot read the configuration F: it is a pipe; name a file");
     assert_eq!(
         error(&dir.path().join("none")),
         "cannot read the configuration F: there is no such file"

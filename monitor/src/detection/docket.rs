@@ -121,7 +121,15 @@ impl Docket {
         let held_first = held_first.unwrap_or(held);
         let growth = growth(&findings, held, held_first, now.boot.since(first));
         let leak = leak(id, state, old.as_ref(), &findings, held, growth, lossy, now);
-        let members: BTreeSet<Member> = findings.into_iter().flat_map(|f| f.members).collect();
+        // A verdict on processes stays confirmed while others are suspected, but
+        // cleanup may end only those that are sure.
+        let sure = |f: &Finding| {
+            state != State::Confirmed
+                || key.2 != Resource::Process
+                || f.strength == Strength::Confirms
+        };
+        let members: BTreeSet<Member> =
+            findings.into_iter().filter(sure).flat_map(|f| f.members).collect();
         let members = members.into_iter().collect();
         let change = (from != Some(state)).then(|| Change { leak: leak.clone(), from, to: state });
         self.open.insert(key, Entry { leak, members, first, held_first, confirmed_rules });

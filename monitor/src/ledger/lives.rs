@@ -43,8 +43,10 @@ impl Ledger {
                 p
             });
             // A process that must not outlive its unit stays in it, even where
-            // the parent that made it a member has gone.
-            if p.unit.name != unit.name && !p.must_not_outlive {
+            // the parent that made it a member has gone; unless it was moved to
+            // a cgroup of its own since, which says whose it is now.
+            let moved = p.cgroup != sample.cgroup;
+            if p.unit.name != unit.name && (!p.must_not_outlive || moved) {
                 p.unit = Arc::clone(unit);
                 p.invocation = 0;
                 p.reclassify = true;
@@ -234,13 +236,19 @@ impl Ledger {
         let picky = self.patterns.has_orphans(name);
         let exe: Option<Option<KernelStr>> =
             state.main_gone.as_ref().filter(|_| picky).map(|gone| gone.exe.clone());
+        // A service that replaces its program starts its own successor and goes.
+        let successor = |p: &Process| {
+            state.main_gone.as_ref().is_some_and(|gone| {
+                gone.exe.is_some() && gone.exe == p.exe && gone.at.since(p.id.started()) <= SETTLING
+            })
+        };
         let next = self
             .processes
             .values()
             .filter(|p| *p.unit.name == *name && p.invocation == state.invocation)
             .filter(|p| p.alive() && !p.must_not_outlive)
             .filter(|p| exe.as_ref().is_none_or(|exe| *exe == p.exe))
-            .filter(|p| p.root || settling)
+            .filter(|p| p.root || settling || successor(p))
             .min_by_key(|p| (!p.root, p.id.started(), p.id))
             .map(|p| p.id);
         if let (Some(next), Some(state)) = (next, self.units.get_mut(name)) {

@@ -23,7 +23,7 @@ impl Ledger {
                 return None;
             }
             // With `orphans` patterns the user has said which ones count.
-            if self.patterns.has_orphans(&p.unit.name) && !p.must_not_outlive {
+            if self.patterns.has_orphans(&p.unit.name) && (!p.must_not_outlive || self.kept(p)) {
                 return None;
             }
             if let Some(main) = unit.main_gone(p.invocation) {
@@ -34,5 +34,24 @@ impl Ledger {
             let lost = p.must_not_outlive && p.ppid == 1 && unit.main.is_none();
             lost.then_some(Outlived { process: p, main: None, since: p.first_seen })
         })
+    }
+
+    /// Somebody of the unit still keeps it: a living ancestor that may itself
+    /// outlive the main process. What ended was then a launcher, or a manager
+    /// that handed over to the next; its workers are nobody's orphans.
+    fn kept(&self, p: &Process) -> bool {
+        let mut next = p.parent;
+        // The depth is bounded, for the parents may be of different censuses.
+        for _ in 0..64 {
+            let parent = next.and_then(|id| self.processes.get(&id));
+            let Some(parent) = parent.filter(|q| q.alive() && q.unit.name == p.unit.name) else {
+                return false;
+            };
+            if !parent.must_not_outlive {
+                return true;
+            }
+            next = parent.parent;
+        }
+        false
     }
 }

@@ -200,6 +200,16 @@ impl World {
         }
     }
 
+    /// A process is put into the cgroup of another unit.
+    pub fn moves(&mut self, pid: u32, unit: (&str, UnitKind)) {
+        let (name, kind) = unit;
+        let cgroup = format!("/system.slice/{name}");
+        let unit = Unit { name: name.into(), kind, cgroup: cgroup.as_str().into() };
+        let (sample, of) = self.processes.get_mut(&pid).unwrap();
+        sample.cgroup = cgroup.as_str().into();
+        *of = Arc::new(unit);
+    }
+
     /// A process ends and is reaped; its children go to init.
     pub fn exit(&mut self, pid: u32) {
         self.processes.remove(&pid);

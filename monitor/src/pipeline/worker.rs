@@ -5,12 +5,37 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
+use crate::attribution::hierarchy;
 use crate::config::Config;
 use crate::source::model::{Demand, Observation, TaskEvent};
 use crate::source::{Source, SourceError};
 use crate::time::Boottime;
+
+/// Opens the source on a thread of its own.
+///
+/// The verifier gives up with EAGAIN when a signal is pending for the thread
+/// that loads (`kernel/bpf/verifier.c: do_check`), and each retry starts over:
+/// so this thread takes no signals, and the loop stays free to act on them.
+pub(super) fn open(config: Config) -> io::Result<oneshot::Receiver<Result<Source, SourceError>>> {
+    let (opened, opening) = oneshot::channel();
+    thread::Builder::new().name("opening".into()).spawn(move || {
+        block_signals();
+        let _ = opened.send(Source::open(&config, hierarchy::choose));
+    })?;
+    Ok(opening)
+}
+
+fn block_signals() {
+    // SAFETY: a signal set is plain data that sigfillset initialises; the mask
+    // is that of this thread alone.
+    unsafe {
+        let mut all = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
+    }
+}
 
 /// What the thread sends back.
 pub(super) enum Looked {

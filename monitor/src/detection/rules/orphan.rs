@@ -163,6 +163,78 @@ mod tests {
     }
 
     #[test]
+    fn workers_of_a_living_manager_are_nobodys_orphans() {
+        // A launcher that the rule matches too, and goes.
+        let mut w = World::with(with_globs());
+        let launcher = w.spawn(MANAGER, 1, "/bin/sh -c manager");
+        let m = w.spawn(MANAGER, launcher, "/opt/manager");
+        let workers: Vec<u32> =
+            (0..5).map(|i| w.spawn(MANAGER, m, &format!("/opt/agent-runner {i}"))).collect();
+        w.looks(3);
+        w.exit_seen(launcher);
+        w.looks(10);
+        assert_eq!(w.changes, []);
+        // Then the manager itself.
+        w.exit_seen(m);
+        w.look();
+        let leak = w.only();
+        let pids: Vec<_> = w.docket.members(&leak.id).iter().map(|m| m.id.pid).collect();
+        assert_eq!((leak.state, pids), (State::Confirmed, workers));
+    }
+
+    #[test]
+    fn a_manager_that_hands_over_leaves_no_orphans() {
+        for (unit, config) in
+            [(MANAGER, with_globs()), (("a.service", UnitKind::Service), config())]
+        {
+            let mut w = World::with(config);
+            let old = w.spawn(unit, 1, "/opt/manager");
+            w.looks(40);
+            let new = w.spawn(unit, old, "/opt/manager");
+            for i in 0..5 {
+                w.spawn(unit, new, &format!("/opt/agent-runner {i}"));
+            }
+            w.look();
+            w.exit_seen(old);
+            w.looks(20);
+            assert_eq!(w.changes, [], "{unit:?}");
+        }
+    }
+
+    #[test]
+    fn a_worker_that_was_moved_to_another_service_is_its_now() {
+        let mut w = World::with(with_globs());
+        let (m, workers) = manager(&mut w);
+        w.looks(3);
+        w.moves(workers[0], ("other.service", UnitKind::Service));
+        w.look();
+        w.exit_seen(m);
+        w.look();
+        let leak = w.only();
+        let pids: Vec<_> = w.docket.members(&leak.id).iter().map(|m| m.id.pid).collect();
+        assert_eq!(pids, workers[1..]);
+    }
+
+    #[test]
+    fn a_suspect_beside_a_confirmed_orphan_is_no_target() {
+        let mut w = World::new();
+        let unit = ("a.service", UnitKind::Service);
+        let main = w.spawn(unit, 1, "/usr/bin/a");
+        let old = w.spawn(unit, main, "/usr/bin/helper");
+        w.looks(20);
+        w.exit(main);
+        w.looks(10);
+        let leak = w.only();
+        assert_eq!(leak.state, State::Confirmed);
+        let young = w.spawn(unit, old, "/usr/bin/helper");
+        w.look();
+        w.exit(old);
+        w.look();
+        let targets = w.docket.members(&leak.id);
+        assert!(targets.iter().all(|t| t.id.pid != young), "{targets:?}");
+    }
+
+    #[test]
     fn workers_that_come_and_go_are_one_invocation() {
         let mut w = World::with(with_globs());
         let (m, workers) = manager(&mut w);

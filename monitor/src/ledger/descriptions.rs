@@ -1,8 +1,6 @@
 //! Open file descriptions: which processes share one, and since when.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
+use crate::source::address::AddressMap;
 use crate::source::model::FdSample;
 use crate::time::Boottime;
 
@@ -27,30 +25,10 @@ impl Description {
     }
 }
 
-/// Spreads kernel addresses: they are multiples of the size of `struct file` and
-/// nobody can choose them, so one multiplication does what SipHash would.
-#[derive(Default)]
-struct AddressHasher(u64);
-
-impl Hasher for AddressHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|b| self.write_u64(u64::from(*b)));
-    }
-
-    fn write_u64(&mut self, n: u64) {
-        let product = (self.0 ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = product ^ (product >> 32);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 /// All of them, by identity. Entries that a census did not touch go with it.
 #[derive(Default)]
 pub(crate) struct Descriptions {
-    by_file: HashMap<u64, Description, BuildHasherDefault<AddressHasher>>,
+    by_file: AddressMap<Description>,
     generation: u32,
 }
 

@@ -1,11 +1,13 @@
 //! Reads the census iterator: one record per open descriptor of the host.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io::{self, Read};
 
 use leakwatch_common::{CENSUS_PATH_MAX, CensusHeader, SOCKET_NONE};
 
+use super::address::AddressMap;
 use super::fdkind::classify;
 use super::model::{FdBirth, FdKind, FdSample, KernelStr, SocketState};
 use crate::time::Boottime;
@@ -20,7 +22,11 @@ const READ: usize = 64 * 1024;
 /// still open is one allocation however often it is read.
 #[derive(Default)]
 pub struct Reader {
-    paths: HashMap<u64, KernelStr>,
+    /// Path of each open file, and the pass that last saw it.
+    paths: AddressMap<(KernelStr, u32)>,
+    /// Descriptors of each process at the last pass: what to make room for.
+    sizes: HashMap<u32, usize>,
+    pass: u32,
 }
 
 impl Reader {
@@ -29,8 +35,10 @@ impl Reader {
     /// # Errors
     /// The kernel's; or `InvalidData` if the records are not of this version.
     pub fn read(&mut self, mut pass: File) -> io::Result<Tables> {
+        self.pass = self.pass.wrapping_add(1);
         let mut tables = Tables::new();
-        let mut paths = HashMap::with_capacity(self.paths.len());
+        // The iterator gives one process after the other.
+        let mut open: Option<(u32, u64, Vec<FdSample>)> = None;
         let mut buffer = vec![0; READ];
         let mut filled = 0;
         loop {
@@ -46,35 +54,52 @@ impl Reader {
             let mut at = 0;
             while let Some((header, path)) = record(&buffer[at..filled])? {
                 at += size_of::<CensusHeader>() + path.len();
-                let path = self.intern(&mut paths, &header, path);
-                let table =
-                    tables.entry(header.tgid).or_insert_with(|| (header.start_ns, Vec::new()));
-                table.1.push(sample(&header, path));
+                let path = self.intern(&header, path);
+                match &mut open {
+                    Some((tgid, _, fds)) if *tgid == header.tgid => fds.push(sample(&header, path)),
+                    _ => {
+                        let room = self.sizes.get(&header.tgid).map_or(8, |n| n + 8);
+                        let mut fds = Vec::with_capacity(room);
+                        fds.push(sample(&header, path));
+                        if let Some(done) = open.replace((header.tgid, header.start_ns, fds)) {
+                            close(&mut tables, done);
+                        }
+                    }
+                }
             }
             buffer.copy_within(at..filled, 0);
             filled -= at;
         }
-        self.paths = paths;
+        if let Some(done) = open {
+            close(&mut tables, done);
+        }
+        self.paths.retain(|_, (_, seen)| *seen == self.pass);
+        self.sizes = tables.iter().map(|(tgid, (_, fds))| (*tgid, fds.len())).collect();
         if filled == 0 { Ok(tables) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
     /// The path's text, shared with the last census where it has not changed.
-    fn intern(
-        &self,
-        paths: &mut HashMap<u64, KernelStr>,
-        header: &CensusHeader,
-        path: &[u8],
-    ) -> KernelStr {
+    fn intern(&mut self, header: &CensusHeader, path: &[u8]) -> KernelStr {
         let path = text(header, path);
-        let known = paths.get(&header.file).or_else(|| self.paths.get(&header.file));
-        if let Some(known) = known.filter(|k| k.as_bytes() == path) {
-            let known = known.clone();
-            paths.insert(header.file, known.clone());
-            return known;
+        let known = self.paths.entry(header.file);
+        let (known, seen) = known.or_insert_with(|| (KernelStr::from(path), 0));
+        if known.as_bytes() != path {
+            *known = KernelStr::from(path);
         }
-        let new = KernelStr::from(path);
-        paths.insert(header.file, new.clone());
-        new
+        *seen = self.pass;
+        known.clone()
+    }
+}
+
+/// Puts the descriptors of one process with those it may already have: its pid
+/// can have changed hands during the pass, and then the later process counts.
+fn close(tables: &mut Tables, (tgid, start, fds): (u32, u64, Vec<FdSample>)) {
+    match tables.entry(tgid) {
+        Entry::Occupied(mut known) if known.get().0 == start => known.get_mut().1.extend(fds),
+        Entry::Occupied(mut known) => *known.get_mut() = (start, fds),
+        Entry::Vacant(free) => {
+            free.insert((start, fds));
+        }
     }
 }
 

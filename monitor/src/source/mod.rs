@@ -4,6 +4,7 @@
 //! BPF iterator, else by `/proc`; fd probes at the system-call boundary, else
 //! none; task probes, else the comparison of two censuses.
 
+pub mod address;
 pub mod bpf;
 mod btf;
 mod census;

@@ -1,0 +1,89 @@
+use super::*;
+use crate::attribution::unit::UnitKind;
+use crate::ledger::testing::World;
+
+const APP: (&str, UnitKind) = ("app.service", UnitKind::Service);
+
+fn leaky() -> (World, u32) {
+    let mut w = World::new();
+    let p = w.spawn(APP, 1, "/usr/bin/app");
+    w.looks(20);
+    for _ in 0..40 {
+        w.open(p, "/srv/app/data.db");
+        w.look();
+    }
+    (w, p)
+}
+
+#[test]
+fn a_verdict_goes_forward_and_is_counted_once() {
+    let (mut w, p) = leaky();
+    let states: Vec<_> = w.changes.iter().map(|c| (c.from, c.to)).collect();
+    let forward = [(None, State::Suspected), (Some(State::Suspected), State::Confirmed)];
+    assert_eq!(states, forward);
+    let key = (Arc::from(APP.0), Resource::Fd, Rule::RisingFloor);
+    assert_eq!(w.docket.confirmed_total().get(&key), Some(&1));
+    assert_eq!(w.docket.suspects(), BTreeSet::from([Arc::from(APP.0)]));
+    let id = w.only().id;
+    assert!(id.len() == 12 && id.bytes().all(|c| c.is_ascii_hexdigit()), "{id}");
+    w.exit(p);
+    w.look();
+    let leak = w.docket.leaks().remove(0);
+    assert_eq!((leak.id.as_str(), leak.state), (id.as_str(), State::Resolved));
+    let last = leak.evidence.last().unwrap();
+    assert!(last.contains("the invocation ended at 2023-"), "{last}");
+    assert!(last.contains("its descriptors went with it"), "{last}");
+    assert!(w.docket.suspects().is_empty() && w.docket.members(&id).is_empty());
+}
+
+#[test]
+fn the_same_inputs_give_the_same_verdicts() {
+    let ((a, _), (b, _)) = (leaky(), leaky());
+    assert_eq!(a.changes, b.changes);
+    assert_eq!(a.docket.leaks(), b.docket.leaks());
+}
+
+#[test]
+fn the_next_life_has_a_verdict_of_its_own() {
+    let (mut w, p) = leaky();
+    let first = w.only().id;
+    w.exit(p);
+    let p = w.spawn(APP, 1, "/usr/bin/app");
+    w.looks(20);
+    for _ in 0..40 {
+        w.open(p, "/srv/app/data.db");
+        w.look();
+    }
+    assert_ne!(w.only().id, first);
+    assert_eq!(w.docket.leaks().len(), 2);
+}
+
+#[test]
+fn what_comes_back_is_the_same_verdict() {
+    let mut w = World::new();
+    let p = w.spawn(APP, 1, "/usr/bin/app");
+    for used in [900, 100, 900] {
+        w.process(p).fds = crate::source::model::FdTable::Count(used);
+        w.look();
+    }
+    let states: Vec<_> = w.changes.iter().map(|c| (c.from, c.to)).collect();
+    let suspected = State::Suspected;
+    assert_eq!(
+        states,
+        [(None, suspected), (Some(suspected), State::Resolved), (Some(State::Resolved), suspected)]
+    );
+    assert_eq!(w.docket.leaks().len(), 1);
+}
+
+#[test]
+fn doubts_multiply() {
+    let (w, _) = leaky();
+    let finding = rules::judge(&w.ledger, &w.config.detection, w.now).remove(0);
+    let at = |findings: &[Finding], lossy| confidence(findings, lossy);
+    let one = at(std::slice::from_ref(&finding), false);
+    assert!((one - 0.75).abs() < 1e-9);
+    assert!((at(std::slice::from_ref(&finding), true) - 0.675).abs() < 1e-9);
+    let blind = Finding { blind: true, ..finding.clone() };
+    assert!(at(std::slice::from_ref(&blind), false) < one);
+    assert!((at(&[finding.clone(), finding], false) - 0.9375).abs() < 1e-9);
+}

@@ -13,14 +13,10 @@ pub struct Offsets {
     pub task_pid: u32,
     pub task_start_boottime: u32,
     pub task_group_leader: u32,
-    pub task_real_parent: u32,
     pub task_comm: u32,
     pub task_exit_code: u32,
     pub task_signal: u32,
     pub signal_live: u32,
-    pub task_files: u32,
-    pub files_fdt: u32,
-    pub fdtable_max_fds: u32,
     pub file_f_pos: u32,
     pub file_f_flags: u32,
     pub file_f_inode: u32,
@@ -53,14 +49,10 @@ impl Offsets {
         task_pid: 0,
         task_start_boottime: 0,
         task_group_leader: 0,
-        task_real_parent: 0,
         task_comm: 0,
         task_exit_code: 0,
         task_signal: 0,
         signal_live: 0,
-        task_files: 0,
-        files_fdt: 0,
-        fdtable_max_fds: 0,
         file_f_pos: 0,
         file_f_flags: 0,
         file_f_inode: 0,
@@ -83,4 +75,4 @@ impl Offsets {
     };
 }
 
-const _: () = assert!(size_of::<Offsets>() == 36 * 4);
+const _: () = assert!(size_of::<Offsets>() == 32 * 4);

@@ -24,14 +24,14 @@ pub struct Birth {
     pub stack: i32,
     /// Thread that made the system call.
     pub tid: u32,
-    /// System-call number that acquired it.
-    pub syscall: u16,
     /// Unit slot of the owner, index into `FLOWS`.
     pub slot: u16,
     /// [`crate::KernelKind`] as a number.
     pub kind: u16,
-    /// Zero.
-    pub pad: u16,
+    /// [`process_flags`] of the owner.
+    pub flags: u16,
+    /// [`crate::Settings::generation`] at the acquisition, its lower half.
+    pub generation: u16,
 }
 
 /// [`Birth::stack`] when no stack was taken. `bpf_get_stackid` returns

@@ -6,6 +6,13 @@ pub const CENSUS_PATH_MAX: usize = 4096;
 /// [`CensusHeader::sock_family`] where the file is not a socket.
 pub const SOCKET_NONE: u16 = 0xffff;
 
+/// [`CensusHeader::path_len`] where an earlier pass has sent this path.
+pub const PATH_KNOWN: i16 = i16::MIN;
+
+/// [`CensusHeader::path_len`] where this kernel lets no iterator make a path
+/// (before Linux 5.12): the agent asks `/proc` for it.
+pub const PATH_REFUSED: i16 = i16::MIN + 1;
+
 /// Fixed part of a record; `path_len` bytes of path follow, no terminator.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +48,6 @@ pub struct CensusHeader {
     pub flags: u32,
     /// `inode->i_mode`.
     pub mode: u16,
-    /// `Birth::syscall`.
-    pub birth_syscall: u16,
     /// `sk->__sk_common.skc_family`, or [`SOCKET_NONE`].
     pub sock_family: u16,
     /// `sk->sk_type`.
@@ -50,8 +55,9 @@ pub struct CensusHeader {
     /// `sk->__sk_common.skc_state` (`include/net/tcp_states.h`).
     pub sock_state: u8,
     /// Zero.
-    pub pad: u8,
-    /// Bytes of path behind this header; negative errno where `bpf_d_path` refused.
+    pub pad: [u8; 3],
+    /// Bytes of path behind this header; negative errno where `bpf_d_path`
+    /// refused; or [`PATH_KNOWN`]; or [`PATH_REFUSED`].
     pub path_len: i16,
 }
 

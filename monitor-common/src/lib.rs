@@ -10,15 +10,17 @@ mod census;
 mod kind;
 mod offsets;
 mod role;
+mod settings;
 mod stats;
 mod task;
 
 pub use birth::{Birth, BirthKey, NO_STACK, ProcessEntry, THREAD_KEY, process_flags};
-pub use census::{CENSUS_PATH_MAX, CensusHeader, SOCKET_NONE};
+pub use census::{CENSUS_PATH_MAX, CensusHeader, PATH_KNOWN, PATH_REFUSED, SOCKET_NONE};
 pub use kind::KernelKind;
 pub use offsets::Offsets;
 pub use role::{MAX_SYSCALLS, Role};
-pub use stats::{Flow, LIFETIME_BUCKETS, Loss, MAX_SLOTS, SLOT_OTHER};
+pub use settings::{PATH_EPOCHS, Settings};
+pub use stats::{Flow, LIFETIME_BUCKETS, Loss, MAX_SLOTS, SELF_TEST_SLOT, SLOT_OTHER};
 pub use task::{COMM_LEN, TaskRecord, task_what};
 
 /// Lets aya move plain records through maps; only the agent needs it.
@@ -39,6 +41,7 @@ mod pod {
         crate::Flow,
         crate::Offsets,
         crate::Role,
+        crate::Settings,
         crate::TaskRecord
     );
 }

@@ -39,9 +39,9 @@ impl Role {
     pub const CLONE: u8 = 7;
     /// bpf: returns a descriptor for some commands only.
     pub const BPF: u8 = 8;
-    /// Releases argument 0; acted on at entry.
+    /// Releases argument 0.
     pub const CLOSE: u8 = 9;
-    /// Releases arguments 0 to 1 inclusive; acted on at entry.
+    /// Releases arguments 0 to 1 inclusive.
     pub const CLOSE_RANGE: u8 = 10;
 }
 

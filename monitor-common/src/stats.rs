@@ -7,6 +7,9 @@ pub const LIFETIME_BUCKETS: usize = 36;
 /// Unit slots; slot [`SLOT_OTHER`] takes what has no unit of its own.
 pub const MAX_SLOTS: u32 = 512;
 
+/// Slot of the self-test's child; units have those between.
+pub const SELF_TEST_SLOT: u16 = MAX_SLOTS as u16 - 1;
+
 /// Slot of processes the agent has not placed yet.
 pub const SLOT_OTHER: u16 = 0;
 
@@ -44,13 +47,15 @@ pub enum Loss {
     UserMemory = 5,
     /// A message that passed more descriptors than the probe follows.
     Passed = 6,
+    /// An exec by a process whose close-on-exec set is wider than the probe walks.
+    CloseOnExec = 7,
 }
 
 impl Loss {
     /// Number of counters.
-    pub const COUNT: u32 = 7;
+    pub const COUNT: u32 = 8;
     /// All of them, in index order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Births,
         Self::Stacks,
         Self::Tasks,
@@ -58,6 +63,7 @@ impl Loss {
         Self::CloseRange,
         Self::UserMemory,
         Self::Passed,
+        Self::CloseOnExec,
     ];
 }
 

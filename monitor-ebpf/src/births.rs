@@ -1,57 +1,84 @@
 //! Births: remembered at an acquisition, marked at the release.
 
-use aya_ebpf::{
-    bindings::BPF_F_USER_STACK,
-    programs::{BtfTracePointContext, tracing::StackIdContext},
-};
-use leakwatch_common::{Birth, BirthKey, Loss, NO_STACK};
+use aya_ebpf::{bindings::BPF_F_USER_STACK, programs::tracing::StackIdContext};
+use leakwatch_common::{Birth, BirthKey, Loss, NO_STACK, process_flags};
 
 use crate::{
-    kernel::current,
-    maps::{BIRTHS, STACKS, count_closed, living, lost},
+    kernel::{current, now_ns},
+    maps::{BIRTHS, STACKS, count_closed, count_unseen, living, lost},
 };
 
 /// `bpf_get_stackid` found the bucket taken by another stack.
 const EEXIST: i32 = -17;
 
-/// Puts a birth into the map, with a stack if asked.
+/// Whose an acquisition is, and how it is to be remembered.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// Unit slot.
+    pub slot: u16,
+    /// [`process_flags`].
+    pub flags: u16,
+    /// Of the settings, lower half.
+    pub generation: u16,
+}
+
+/// Puts a birth into the map, where `entry` is what the map has for `key` now.
+///
+/// A number that is given out while its last birth still lives was released
+/// unseen: it is counted, without a lifetime that nobody knows.
 #[inline(always)]
-pub fn remember(
-    ctx: &BtfTracePointContext,
+pub fn remember<C: StackIdContext>(
+    ctx: &C,
     key: BirthKey,
-    at_ns: u64,
-    syscall: u16,
+    entry: Option<*mut Birth>,
+    place: Place,
     kind: u16,
-    slot: u16,
-    stack: bool,
 ) {
-    let stack = if stack { take_stack(ctx) } else { NO_STACK };
-    let birth = Birth { at_ns, stack, tid: current().1, syscall, slot, kind, pad: 0 };
-    match BIRTHS.get_ptr_mut(key) {
+    let stack = if place.flags & process_flags::STACKS != 0 { take_stack(ctx) } else { NO_STACK };
+    let birth = Birth {
+        at_ns: now_ns(),
+        stack,
+        tid: current().1,
+        slot: place.slot,
+        kind,
+        flags: place.flags,
+        generation: place.generation,
+    };
+    match entry {
         // SAFETY: a map value of this type.
-        Some(entry) => unsafe { *entry = birth },
+        Some(entry) => unsafe {
+            if (*entry).at_ns != 0 {
+                count_unseen((*entry).slot, (*entry).kind);
+            }
+            *entry = birth;
+        },
         None if BIRTHS.insert(key, birth, 0).is_err() => lost(Loss::Births),
         None => {}
     }
 }
 
-/// Marks a birth as released and counts its lifetime; `None` where there was
-/// none. Two closes of one number that race are a fault of their program; the
-/// second finds the mark.
+/// Marks the birth of `key` as released now and counts its lifetime; `None`
+/// where there was none. Two closes of one number that race are a fault of
+/// their program; the second finds the mark.
 #[inline(always)]
-pub fn release(key: BirthKey, at_ns: u64) -> Option<()> {
-    let birth = living(key)?;
+pub fn release(key: BirthKey) -> Option<()> {
+    finish(living(key)?, now_ns());
+    Some(())
+}
+
+/// Marks a living birth as released at `at_ns`.
+#[inline(always)]
+pub fn finish(birth: *mut Birth, at_ns: u64) {
     // SAFETY: a map value of this type.
     unsafe {
         let born = (*birth).at_ns;
         (*birth).at_ns = 0;
         count_closed((*birth).slot, (*birth).kind, at_ns.saturating_sub(born));
     }
-    Some(())
 }
 
 #[inline(always)]
-fn take_stack(ctx: &BtfTracePointContext) -> i32 {
+fn take_stack<C: StackIdContext>(ctx: &C) -> i32 {
     match ctx.get_stackid(&STACKS, u64::from(BPF_F_USER_STACK)) {
         Ok(id) => id as i32,
         Err(errno) => {

@@ -10,14 +10,6 @@ use leakwatch_common::Offsets;
 #[unsafe(no_mangle)]
 pub static OFFSETS: Offsets = Offsets::ZERO;
 
-/// 1: births are kept for every process, listed in `PROCESSES` or not.
-#[unsafe(no_mangle)]
-pub static WATCH_ALL: u8 = 0;
-
-/// 1: every birth takes a user stack.
-#[unsafe(no_mangle)]
-pub static STACKS_ALL: u8 = 0;
-
 /// One offset. The read is volatile, else the compiler would fold the zeros
 /// of the static into the program. The verifier sees the frozen value, which
 /// is what lets it check a load through a typed kernel pointer.
@@ -36,12 +28,6 @@ pub(crate) use off;
 pub fn constant<T: Copy>(at: &'static T) -> T {
     // SAFETY: a reference is valid and aligned.
     unsafe { core::ptr::read_volatile(at) }
-}
-
-/// Reads a flag the agent set.
-#[inline(always)]
-pub fn flag(f: &'static u8) -> bool {
-    constant(f) != 0
 }
 
 /// A load through a pointer whose type the verifier knows (an argument of a

@@ -1,6 +1,6 @@
 //! The BPF programs of leakwatch.
 //!
-//! Three probes and a census, in `probe/`. They count and remember; they judge
+//! Probes and a census, in `probe/`. They count and remember; they judge
 //! nothing. What they share with the agent is in `leakwatch-common`, what they
 //! share with each other in [`maps`], and how they read the kernel in [`kernel`].
 #![no_std]
@@ -8,15 +8,18 @@
 #![allow(clippy::needless_pass_by_value, reason = "the probe macros pass contexts so")]
 
 mod births;
+mod filekind;
 mod kernel;
 mod maps;
 mod probe {
-    mod call;
     mod census;
-    mod fd;
+    mod owner;
     mod passed;
+    mod syscall;
+    mod table;
     mod task;
 }
+mod table;
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -6,7 +6,7 @@
 use aya_ebpf::programs::BtfTracePointContext;
 use leakwatch_common::{KernelKind, Loss};
 
-use super::call::{Call, user};
+use super::{owner::acquire, syscall::user};
 use crate::maps::lost;
 
 /// `struct user_msghdr` of `include/linux/socket.h`, 64 bit.
@@ -42,14 +42,14 @@ const MAX_CMSGS: usize = 4;
 
 /// After a successful recvmsg: finds SCM_RIGHTS and remembers its descriptors.
 #[inline(always)]
-pub fn receive(ctx: &BtfTracePointContext, call: &Call, msg: *const u8) -> Option<()> {
+pub fn receive(ctx: &BtfTracePointContext, msg: *const u8) -> Option<()> {
     let (at, count) = find(msg)?;
     for i in 0..MAX_FDS {
         if i >= count {
             return Some(());
         }
         let fd: u32 = user((at + i * 4) as *const u8)?;
-        call.acquire(ctx, fd, KernelKind::Other as u16);
+        acquire(ctx, fd, KernelKind::Other as u16);
     }
     if count > MAX_FDS {
         lost(Loss::Passed);

@@ -16,9 +16,9 @@ use leakwatch_common::{
 };
 
 use crate::{
-    births::{release, remember},
-    kernel::{STACKS_ALL, WATCH_ALL, current, flag, now_ns, off, typed},
-    maps::{BIRTHS, PROCESSES, count_closed, count_opened, lost, process, send},
+    births::{Place, finish, remember},
+    kernel::{current, now_ns, off, typed},
+    maps::{BIRTHS, PROCESSES, count_closed, count_opened, living, lost, process, send, settings},
 };
 
 const THREAD: u16 = KernelKind::Thread as u16;
@@ -45,26 +45,30 @@ unsafe fn try_fork(ctx: &BtfTracePointContext) {
         let tgid: u32 = typed(child, off!(task_tgid));
         let tid: u32 = typed(child, off!(task_pid));
         let parent_tgid: u32 = typed(parent, off!(task_tgid));
-        let entry = process(parent_tgid);
-        let slot = entry.map_or(SLOT_OTHER, |e| e.slot);
+        // Known to the programs before its first instruction, also where the
+        // parent is not: the entry is what makes its end count once.
+        let mut entry = ProcessEntry {
+            slot: SLOT_OTHER,
+            flags: if watch_all() { process_flags::WATCH } else { 0 },
+            fd_end: 0,
+        };
+        // Not `unwrap_or`: verifiers before 6.x refuse the half-written value
+        // that the compiler makes of it.
+        if let Some(known) = PROCESSES.get_ptr(parent_tgid) {
+            (entry.slot, entry.flags) = ((*known).slot, (*known).flags);
+        }
+        let slot = entry.slot;
         count_opened(slot, THREAD);
         if tid != tgid {
-            if wants_stack(entry) {
+            if wants_stack(Some(entry)) {
                 let key = BirthKey { tgid, fd: THREAD_KEY | tid };
-                remember(ctx, key, at_ns, 0, THREAD, slot, true);
+                let place = Place { slot, flags: process_flags::STACKS, generation: 0 };
+                remember(ctx, key, None, place, THREAD);
             }
             return;
         }
         count_opened(slot, PROCESS);
-        // Known to the programs before its first instruction, also where the
-        // parent is not: the entry is what makes its end count once.
-        let mut entry = entry.unwrap_or(ProcessEntry {
-            slot,
-            flags: if flag(&WATCH_ALL) { process_flags::WATCH } else { 0 },
-            fd_end: 0,
-        });
         // The child's copies of its parent's descriptors have no births.
-        entry.fd_end = 0;
         if PROCESSES.insert(tgid, entry, 0).is_err() {
             lost(Loss::Processes);
             warn!(ctx, "PROCESSES is full: process {} is not watched", tgid);
@@ -161,12 +165,20 @@ fn forget_births(tgid: u32, end: u32, at_ns: u64) {
             return;
         }
         let key = BirthKey { tgid, fd };
-        let _ = release(key, at_ns);
+        if let Some(birth) = living(key) {
+            finish(birth, at_ns);
+        }
         let _ = BIRTHS.remove(key);
     }
 }
 
 #[inline(always)]
 fn wants_stack(entry: Option<ProcessEntry>) -> bool {
-    flag(&STACKS_ALL) || entry.is_some_and(|e| e.flags & process_flags::STACKS != 0)
+    settings().is_some_and(|s| s.stacks_all != 0)
+        || entry.is_some_and(|e| e.flags & process_flags::STACKS != 0)
+}
+
+#[inline(always)]
+fn watch_all() -> bool {
+    settings().is_some_and(|s| s.watch_all != 0)
 }

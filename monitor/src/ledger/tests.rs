@@ -18,7 +18,7 @@ fn world() -> (World, u32) {
 }
 
 fn birth(at: Boottime) -> Option<FdBirth> {
-    Some(FdBirth { at, tid: 1, syscall: 257, stack: None })
+    Some(FdBirth { at, tid: 1, stack: None })
 }
 
 #[test]

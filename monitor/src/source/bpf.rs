@@ -5,17 +5,20 @@
 //! error.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::error::Error;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf, StackTraceMap};
+use aya::programs::fentry::FEntryLink;
 use aya::programs::links::LinkError;
 use aya::programs::tp_btf::BtfTracePointLink;
-use aya::programs::{BtfTracePoint, Iter, Program, ProgramError};
+use aya::programs::{BtfTracePoint, FEntry, Iter, Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader};
-use leakwatch_common::{Birth, BirthKey, Flow, Offsets, ProcessEntry, Role};
+use leakwatch_common::{Birth, BirthKey, Flow, Offsets, PATH_EPOCHS, ProcessEntry, Role, Settings};
 
 use super::btf::BtfError;
-use super::privilege::Capability;
+use super::fdprobes::FdProbes;
+use super::privilege::{Capability, errno};
 use super::{btf, offsets, roles};
 
 /// Replaces the embedded object, for a rebuilt one under test.
@@ -27,21 +30,19 @@ pub const WANTED: [Capability; 2] = [Capability::Bpf, Capability::Perfmon];
 static PREBUILT: &[u8] =
     aya::include_bytes_aligned!("../../../monitor-ebpf/prebuilt/leakwatch.bpf.o");
 
-const CENSUS: &str = "census";
+/// With paths; and without, where `bpf_d_path` is not for iterators.
+const CENSUS: [&str; 2] = ["census", "census_pathless"];
 const TASKS: [(&str, &str); 3] = [
     ("task_fork", "sched_process_fork"),
     ("task_exec", "sched_process_exec"),
     ("task_exit", "sched_process_exit"),
 ];
-const FDS: [(&str, &str); 2] = [("fd_enter", "sys_enter"), ("fd_exit", "sys_exit")];
 
-/// How the programs are to behave from the first instruction on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Behaviour {
-    /// Births for every process, not only for those named.
-    pub watch_all: bool,
-    /// A stack with every birth.
-    pub stacks_all: bool,
+/// Keeps a program attached until it is dropped.
+#[expect(dead_code, reason = "held for its drop")]
+enum FdLink {
+    Table(FEntryLink),
+    Syscall(BtfTracePointLink),
 }
 
 /// What went wrong before any program could be tried.
@@ -86,12 +87,27 @@ pub struct Bpf {
     pub losses: PerCpuArray<MapData, u64>,
     /// Stacks by id.
     pub stacks: StackTraceMap<MapData>,
-    fd_links: Vec<BtfTracePointLink>,
+    settings: Array<MapData, Settings>,
+    said: Settings,
+    passes: usize,
+    census: &'static str,
+    /// Kernel functions that there are, of those that fd probes attach to.
+    functions: BTreeSet<String>,
+    fd_probes: Option<FdProbes>,
+    fd_links: Vec<FdLink>,
     /// Programs find a map by its descriptor when they are loaded, so it stays open.
     _roles: Array<MapData, Role>,
 }
 
-/// Adds the errno to aya's error where that hides it.
+/// The verifier does not accept a program.
+#[derive(Debug, thiserror::Error)]
+#[error("the verifier of this kernel does not accept `{program}`: {complaint}")]
+pub struct Refused {
+    program: String,
+    complaint: String,
+}
+
+/// What the verifier says, where it was asked; else the error as it is.
 fn program_error(name: &str, e: ProgramError) -> Box<dyn Error> {
     if let ProgramError::LoadError { verifier_log, .. } = &e {
         // The last lines say what the verifier did not accept.
@@ -100,6 +116,15 @@ fn program_error(name: &str, e: ProgramError) -> Box<dyn Error> {
         let tail = lines[lines.len().saturating_sub(12)..].join("\n");
         if !tail.is_empty() {
             tracing::debug!(%name, verifier = %tail, "BPF program refused");
+        }
+        // Statistics follow the complaint.
+        let is_statistic = |line: &&&str| {
+            ["processed ", "verification time ", "stack depth "].iter().any(|s| line.starts_with(s))
+        };
+        if let Some(complaint) =
+            lines.iter().rev().filter(|l| !l.is_empty()).find(|l| !is_statistic(l))
+        {
+            return Box::new(Refused { program: name.into(), complaint: (*complaint).into() });
         }
     }
     Box::new(e)
@@ -110,8 +135,12 @@ impl Bpf {
     ///
     /// # Errors
     /// See [`BpfError`]; `EPERM` without CAP_BPF.
-    pub fn load(behaviour: Behaviour) -> Result<Self, BpfError> {
-        let offsets: Offsets = offsets::resolve(&btf::Btf::of_running_kernel()?)?;
+    pub fn load() -> Result<Self, BpfError> {
+        let types = btf::Btf::of_running_kernel()?;
+        let offsets: Offsets = offsets::resolve(&types)?;
+        let wanted = |name: &str| FdProbes::all().any(|p| p.functions().any(|f| f == name));
+        let functions = types.functions(wanted);
+        drop(types);
         let object = match std::env::var(OBJECT_VARIABLE) {
             Ok(path) => Cow::Owned(
                 std::fs::read(&path).map_err(|source| BpfError::Object { path, source })?,
@@ -119,19 +148,16 @@ impl Bpf {
             Err(_) => Cow::Borrowed(PREBUILT),
         };
         let btf = Btf::from_sys_fs()?;
-        let (watch_all, stacks_all) =
-            (u8::from(behaviour.watch_all), u8::from(behaviour.stacks_all));
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .override_global("OFFSETS", &offsets, true)
-            .override_global("WATCH_ALL", &watch_all, true)
-            .override_global("STACKS_ALL", &stacks_all, true)
             .load(&object)?;
         let mut take = |name: &'static str| ebpf.take_map(name).ok_or(BpfError::Missing(name));
         let mut role_map: Array<MapData, Role> = Array::try_from(take("ROLES")?)?;
         for (number, role) in roles::table() {
             role_map.set(number, role, 0)?;
         }
+        let settings = Array::try_from(take("SETTINGS")?)?;
         let births = HashMap::try_from(take("BIRTHS")?)?;
         let processes = HashMap::try_from(take("PROCESSES")?)?;
         let flows = PerCpuArray::try_from(take("FLOWS")?)?;
@@ -145,9 +171,30 @@ impl Bpf {
             flows,
             losses,
             stacks,
+            settings,
+            said: Settings::default(),
+            passes: 0,
+            census: CENSUS[0],
+            functions,
+            fd_probes: None,
             fd_links: Vec::new(),
             _roles: role_map,
         })
+    }
+
+    /// Tells the programs something that holds for all processes.
+    pub fn set(&mut self, change: impl FnOnce(&mut Settings)) {
+        let mut settings = self.said;
+        change(&mut settings);
+        // A write to a map that is open and large enough cannot fail.
+        if settings != self.said && self.settings.set(0, settings, 0).is_ok() {
+            self.said = settings;
+        }
+    }
+
+    /// A word about a process has changed: what births remember of theirs is void.
+    pub fn new_word(&mut self) {
+        self.set(|s| s.generation = s.generation.wrapping_add(1));
     }
 
     /// The queue of task events; once.
@@ -164,14 +211,29 @@ impl Bpf {
         aya_log::EbpfLogger::init(&mut self.ebpf).ok()
     }
 
-    /// Loads the census program and makes its iterator.
+    /// Loads the census program.
     ///
     /// # Errors
     /// The kernel's refusal.
     pub fn open_census(&mut self) -> Result<(), Box<dyn Error>> {
-        let btf = &self.btf;
-        let iter: &mut Iter = program(&mut self.ebpf, CENSUS)?;
-        iter.load("task_file", btf).map_err(|e| program_error(CENSUS, e))
+        let mut refused = None;
+        for name in CENSUS {
+            let btf = &self.btf;
+            let iter: &mut Iter = program(&mut self.ebpf, name)?;
+            match iter.load("task_file", btf) {
+                Ok(()) => {
+                    self.census = name;
+                    return Ok(());
+                }
+                Err(e) => refused = refused.or(Some(program_error(name, e))),
+            }
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// The iterator makes paths itself.
+    pub fn census_names(&self) -> bool {
+        self.census == CENSUS[0]
     }
 
     /// A new pass over all open descriptors. Each needs a link of its own.
@@ -179,10 +241,22 @@ impl Bpf {
     /// # Errors
     /// The kernel's refusal.
     pub fn census_pass(&mut self) -> Result<std::fs::File, Box<dyn Error>> {
-        let iter: &mut Iter = program(&mut self.ebpf, CENSUS)?;
+        let iter: &mut Iter = program(&mut self.ebpf, self.census)?;
         let id = iter.attach()?;
         let link = iter.take_link(id)?;
         link.into_file().map_err(|e: LinkError| e.into())
+    }
+
+    /// The next group of paths is to be sent anew.
+    pub fn next_path_epoch(&mut self) {
+        let group = self.passes % PATH_EPOCHS;
+        self.passes = self.passes.wrapping_add(1);
+        self.set(|s| s.path_epochs[group] = s.path_epochs[group].wrapping_add(1));
+    }
+
+    /// All paths are to be sent anew.
+    pub fn forget_paths(&mut self) {
+        self.set(|s| s.path_epochs.iter_mut().for_each(|e| *e = e.wrapping_add(1)));
     }
 
     /// Loads and attaches the task probes, for good.
@@ -202,32 +276,83 @@ impl Bpf {
         Ok(())
     }
 
-    /// Loads the fd probes without attaching them.
+    /// The sets of fd probes whose functions the running kernel has, best first.
+    pub fn fd_probes_there(&self) -> Vec<FdProbes> {
+        FdProbes::all().filter(|p| p.functions().all(|f| self.functions.contains(f))).collect()
+    }
+
+    /// Loads a set of fd probes without attaching them, in the place of another.
     ///
     /// # Errors
-    /// The kernel's refusal.
-    pub fn load_fds(&mut self) -> Result<(), Box<dyn Error>> {
-        for (name, event) in FDS {
+    /// The kernel's refusal; then no set is loaded.
+    pub fn load_fds(&mut self, probes: FdProbes) -> Result<(), Box<dyn Error>> {
+        self.unload_fds();
+        for (name, to) in probes.programs() {
             let btf = &self.btf;
-            let p: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
-            p.load(event, btf).map_err(|e| program_error(name, e))?;
+            let loaded = match probes {
+                FdProbes::Table { .. } => program::<FEntry>(&mut self.ebpf, name)?.load(to, btf),
+                FdProbes::Syscall => program::<BtfTracePoint>(&mut self.ebpf, name)?.load(to, btf),
+            };
+            // So that an error leaves nothing loaded.
+            self.fd_probes = Some(probes);
+            if let Err(e) = loaded {
+                let e = program_error(name, e);
+                self.unload_fds();
+                return Err(e);
+            }
         }
         Ok(())
     }
 
-    /// Attaches the fd probes, releases first, so that none is missed.
+    fn unload_fds(&mut self) {
+        self.detach_fds();
+        let Some(probes) = self.fd_probes.take() else { return };
+        for (name, _) in probes.programs() {
+            // Fails where it was not loaded, which is as well.
+            let _ = match probes {
+                FdProbes::Table { .. } => {
+                    program::<FEntry>(&mut self.ebpf, name).map(|p| drop(p.unload()))
+                }
+                FdProbes::Syscall => {
+                    program::<BtfTracePoint>(&mut self.ebpf, name).map(|p| drop(p.unload()))
+                }
+            };
+        }
+    }
+
+    /// Attaches the fd probes that are loaded, releases first, so that none is missed.
     ///
     /// # Errors
-    /// The kernel's refusal.
+    /// The kernel's refusal; then none is attached.
     pub fn attach_fds(&mut self) -> Result<(), Box<dyn Error>> {
-        if self.fds_attached() {
-            return Ok(());
+        let Some(probes) = self.fd_probes.filter(|_| !self.fds_attached()) else { return Ok(()) };
+        match self.link_fds(probes) {
+            // Before Linux 5.13 a tracing program attaches once in its life.
+            Err(e) if errno(&*e) == Some(libc::ENOENT) => {
+                self.load_fds(probes)?;
+                self.link_fds(probes)?;
+            }
+            linked => linked?,
         }
-        let mut links = Vec::with_capacity(FDS.len());
-        for (name, _) in FDS {
-            let p: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
-            let id = p.attach()?;
-            links.push(p.take_link(id)?);
+        self.set(|s| s.births = 1);
+        Ok(())
+    }
+
+    fn link_fds(&mut self, probes: FdProbes) -> Result<(), Box<dyn Error>> {
+        let mut links = Vec::new();
+        for (name, _) in probes.programs() {
+            links.push(match probes {
+                FdProbes::Table { .. } => {
+                    let p: &mut FEntry = program(&mut self.ebpf, name)?;
+                    let id = p.attach()?;
+                    FdLink::Table(p.take_link(id)?)
+                }
+                FdProbes::Syscall => {
+                    let p: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
+                    let id = p.attach()?;
+                    FdLink::Syscall(p.take_link(id)?)
+                }
+            });
         }
         self.fd_links = links;
         Ok(())
@@ -236,12 +361,21 @@ impl Bpf {
     /// Detaches the fd probes and forgets their births, whose releases would
     /// go unseen.
     pub fn detach_fds(&mut self) {
+        if !self.fds_attached() {
+            return;
+        }
         // Dropping a link detaches; the verified program stays ready.
         self.fd_links.clear();
+        self.set(|s| s.births = 0);
         let keys: Vec<BirthKey> = self.births.keys().filter_map(Result::ok).collect();
         for key in keys {
             let _ = self.births.remove(&key);
         }
+    }
+
+    /// The set of fd probes that is loaded.
+    pub fn fd_probes(&self) -> Option<FdProbes> {
+        self.fd_probes
     }
 
     /// The fd probes are attached.

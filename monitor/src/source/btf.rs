@@ -5,7 +5,7 @@
 //! tens of megabytes that a resident agent would never give back, so this walks
 //! the bytes once (`Documentation/bpf/btf.rst` describes them).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// Why an offset could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,7 @@ const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
@@ -129,6 +130,19 @@ impl Btf {
         if bits % 8 == 0 { Ok(bits / 8) } else { Err(missing()) }
     }
 
+    /// Names of functions, of those that are `wanted`.
+    pub fn functions(&self, wanted: impl Fn(&str) -> bool) -> BTreeSet<String> {
+        let is_function = |at: &&u32| {
+            self.word(**at as usize + 4).is_some_and(|info| info >> 24 & 0x1f == KIND_FUNC)
+        };
+        let names = self.types.iter().filter(is_function).filter_map(|at| {
+            let name = self.data.get(self.strings + self.word(*at as usize)? as usize..)?;
+            let len = name.iter().position(|b| *b == 0)?;
+            std::str::from_utf8(&name[..len]).ok().filter(|name| wanted(name))
+        });
+        names.map(str::to_owned).collect()
+    }
+
     /// Bit offset and type of a member.
     fn member(&self, ty: u32, name: &[u8], depth: u32) -> Option<(u32, u32)> {
         let ty = self.resolve(ty)?;
@@ -196,6 +210,7 @@ mod tests {
         types.extend([0, s4 | 1, 4, name(b"z\0"), 1, 0]);
         types.extend([0, u5 | 2, 4, name(b"y\0"), 1, 0, 0, 2, 0]);
         types.extend([name(b"a\0"), s4 | 2, 8, name(b"x\0"), 1, 0, 0, 3, 32]);
+        types.extend([name(b"int\0"), KIND_FUNC << 24, 0]);
         let len = types.len() as u32 * 4;
         let mut data: Vec<u8> = Vec::new();
         for w in [0x1_eb9f, 24, 0, len, len, names.len() as u32].into_iter().chain(types) {
@@ -206,6 +221,7 @@ mod tests {
         for (member, want) in [("x", 0), ("y", 4), ("z", 4)] {
             assert_eq!(btf.offset("a", member).unwrap(), want, "{member}");
         }
+        assert_eq!(btf.functions(|_| true), ["int".to_string()].into());
         assert_eq!(
             btf.offset("a", "nope").unwrap_err().to_string(),
             "the running kernel has no `nope` in `struct a`; \

@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 
-use leakwatch_common::{CENSUS_PATH_MAX, CensusHeader, SOCKET_NONE};
+use leakwatch_common::{CENSUS_PATH_MAX, CensusHeader, PATH_KNOWN, PATH_REFUSED, SOCKET_NONE};
 
-use super::address::AddressMap;
 use super::fdkind::classify;
-use super::model::{FdBirth, FdKind, FdSample, KernelStr, SocketState};
+use super::known::{KnownFile, KnownFiles};
+use super::model::{FdBirth, FdKind, FdSample, SocketState};
 use crate::time::Boottime;
 
 /// The descriptors of one process, as (start time in ns, descriptors).
@@ -18,24 +19,35 @@ pub type Tables = HashMap<u32, (u64, Vec<FdSample>)>;
 /// The kernel fills 32 KiB per read (`kernel/bpf/bpf_iter.c`).
 const READ: usize = 64 * 1024;
 
-/// Reads censuses and keeps the paths of the last one, so that a path that is
-/// still open is one allocation however often it is read.
+/// Reads censuses. The kernel sends the path of a file once and then only that
+/// it is known, so the reader keeps the files of the last pass.
 #[derive(Default)]
 pub struct Reader {
-    /// Path of each open file, and the pass that last saw it.
-    paths: AddressMap<(KernelStr, u32)>,
+    known: KnownFiles,
     /// Descriptors of each process at the last pass: what to make room for.
     sizes: HashMap<u32, usize>,
-    pass: u32,
 }
 
 impl Reader {
-    /// Reads one pass to its end.
+    /// Reads one pass to its end. `None` where the kernel relied on a path that
+    /// is not known here: then it must be made to send all of them again, as
+    /// after an error.
     ///
     /// # Errors
     /// The kernel's; or `InvalidData` if the records are not of this version.
-    pub fn read(&mut self, mut pass: File) -> io::Result<Tables> {
-        self.pass = self.pass.wrapping_add(1);
+    pub fn read(&mut self, pass: File) -> io::Result<Option<Tables>> {
+        let tables = self.tables(pass);
+        match &tables {
+            Ok(Some(tables)) => {
+                self.known.turn();
+                self.sizes = tables.iter().map(|(tgid, (_, fds))| (*tgid, fds.len())).collect();
+            }
+            _ => self.known = KnownFiles::default(),
+        }
+        tables
+    }
+
+    fn tables(&mut self, mut pass: File) -> io::Result<Option<Tables>> {
         let mut tables = Tables::new();
         // The iterator gives one process after the other.
         let mut open: Option<(u32, u64, Vec<FdSample>)> = None;
@@ -54,13 +66,14 @@ impl Reader {
             let mut at = 0;
             while let Some((header, path)) = record(&buffer[at..filled])? {
                 at += size_of::<CensusHeader>() + path.len();
-                let path = self.intern(&header, path);
+                let Some(file) = self.file(&header, path) else { return Ok(None) };
+                let sample = sample(&header, file);
                 match &mut open {
-                    Some((tgid, _, fds)) if *tgid == header.tgid => fds.push(sample(&header, path)),
+                    Some((tgid, _, fds)) if *tgid == header.tgid => fds.push(sample),
                     _ => {
                         let room = self.sizes.get(&header.tgid).map_or(8, |n| n + 8);
                         let mut fds = Vec::with_capacity(room);
-                        fds.push(sample(&header, path));
+                        fds.push(sample);
                         if let Some(done) = open.replace((header.tgid, header.start_ns, fds)) {
                             close(&mut tables, done);
                         }
@@ -73,21 +86,30 @@ impl Reader {
         if let Some(done) = open {
             close(&mut tables, done);
         }
-        self.paths.retain(|_, (_, seen)| *seen == self.pass);
-        self.sizes = tables.iter().map(|(tgid, (_, fds))| (*tgid, fds.len())).collect();
-        if filled == 0 { Ok(tables) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+        if filled == 0 { Ok(Some(tables)) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
-    /// The path's text, shared with the last census where it has not changed.
-    fn intern(&mut self, header: &CensusHeader, path: &[u8]) -> KernelStr {
-        let path = text(header, path);
-        let known = self.paths.entry(header.file);
-        let (known, seen) = known.or_insert_with(|| (KernelStr::from(path), 0));
-        if known.as_bytes() != path {
-            *known = KernelStr::from(path);
+    /// What is told of a file by name: from this record or from an earlier pass.
+    fn file(&mut self, header: &CensusHeader, path: &[u8]) -> Option<&KnownFile> {
+        if header.path_len == PATH_KNOWN {
+            return self.known.again(header.file, header.inode, header.device);
         }
-        *seen = self.pass;
-        known.clone()
+        let asked;
+        let path = if header.path_len == PATH_REFUSED {
+            // Closed meanwhile, or hidden: then it stays without a name.
+            asked = fs::read_link(format!("/proc/{}/fd/{}", header.tgid, header.fd))
+                .unwrap_or_default();
+            text(header, asked.as_os_str().as_bytes())
+        } else {
+            text(header, path)
+        };
+        Some(self.known.named(header.file, path, |path| KnownFile {
+            file: header.file,
+            inode: header.inode,
+            device: header.device,
+            kind: classify(header.mode, path.as_bytes()),
+            path,
+        }))
     }
 }
 
@@ -120,7 +142,7 @@ fn record(bytes: &[u8]) -> io::Result<Option<(CensusHeader, &[u8])>> {
 /// What to call it: the path without the kernel's mark for deleted files,
 /// which `nlink` says better; what could not be named is named by its inode.
 fn text<'a>(header: &CensusHeader, path: &'a [u8]) -> &'a [u8] {
-    if header.path_len <= 0 {
+    if path.is_empty() {
         // ENAMETOOLONG and the like; kind and inode still identify it.
         return b"(path unavailable)";
     }
@@ -134,8 +156,8 @@ fn disk_bytes(h: &CensusHeader, kind: FdKind) -> u64 {
     if h.blocks == 0 && kind == FdKind::Regular { h.size } else { h.blocks * 512 }
 }
 
-fn sample(h: &CensusHeader, path: KernelStr) -> FdSample {
-    let kind = classify(h.mode, path.as_bytes());
+fn sample(h: &CensusHeader, file: &KnownFile) -> FdSample {
+    let (kind, path) = (file.kind, file.path.clone());
     FdSample {
         fd: h.fd,
         file: h.file,
@@ -156,7 +178,6 @@ fn sample(h: &CensusHeader, path: KernelStr) -> FdSample {
         birth: (h.birth_ns != 0).then(|| FdBirth {
             at: Boottime(h.birth_ns),
             tid: h.birth_tid,
-            syscall: h.birth_syscall,
             stack: u32::try_from(h.birth_stack).ok(),
         }),
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use leakwatch_common::{
-    BirthKey, Flow as RawFlow, KernelKind, LIFETIME_BUCKETS, MAX_SLOTS, ProcessEntry, SLOT_OTHER,
-    process_flags,
+    BirthKey, Flow as RawFlow, KernelKind, LIFETIME_BUCKETS, ProcessEntry, SELF_TEST_SLOT,
+    SLOT_OTHER, process_flags,
 };
 
 use super::bpf::Bpf;
@@ -51,7 +51,7 @@ impl Flows {
     /// Brings the programs' process table up to date: only what changed is
     /// written. Returns how many processes found no room.
     pub fn tell(&mut self, bpf: &mut Bpf, demand: &Demand, watched: &dyn Fn(&str) -> u16) -> u64 {
-        let mut failed = 0;
+        let (mut failed, mut said) = (0, false);
         let mut alive = HashSet::with_capacity(demand.units.len());
         for (id, unit) in &demand.units {
             alive.insert(id.pid);
@@ -62,6 +62,7 @@ impl Flows {
             // How far its births reach is the programs' own note.
             let told = entry;
             entry.fd_end = bpf.processes.get(&id.pid, 0).map_or(0, |e| e.fd_end);
+            said = true;
             if bpf.processes.insert(id.pid, entry, 0).is_ok() {
                 self.told.insert(id.pid, (*id, told));
             } else {
@@ -76,6 +77,9 @@ impl Flows {
             }
             keep
         });
+        if said {
+            bpf.new_word();
+        }
         failed
     }
 
@@ -83,8 +87,8 @@ impl Flows {
         if let Some(slot) = self.slots.get(unit) {
             return *slot;
         }
-        let next = self.slots.len() as u32;
-        let slot = if next < MAX_SLOTS { next as u16 } else { SLOT_OTHER };
+        let next = self.slots.len();
+        let slot = if next < usize::from(SELF_TEST_SLOT) { next as u16 } else { SLOT_OTHER };
         if slot != SLOT_OTHER {
             self.slots.insert(unit.clone(), slot);
         }

@@ -2,9 +2,11 @@
 
 use std::error::Error;
 
-use super::bpf::{Behaviour, Bpf, WANTED};
+use super::bpf::{Bpf, WANTED};
+use super::fdprobes::FdProbes;
 use super::model::{FdTable, Observation, SourceState};
 use super::privilege::{Capability, Privileges};
+use super::selftest;
 use crate::config::model::{ProbeMode, StackMode, Watch};
 
 /// One rung: what is used and why not the one above it.
@@ -36,8 +38,10 @@ pub struct Ladder {
     pub tasks: Rung,
     /// The fd probes.
     pub fds: Rung,
-    /// The fd probes are verified and can be attached.
-    pub fds_loaded: bool,
+    /// Those that can be attached and have passed their self-test.
+    pub fds_chosen: Option<FdProbes>,
+    /// Better ones, and why not those.
+    fds_passed_over: Vec<(FdProbes, String)>,
     /// They were to be attached, and the kernel refused.
     fds_refused: bool,
     probes: ProbeMode,
@@ -52,16 +56,13 @@ impl Ladder {
             census: Rung::default(),
             tasks: Rung::default(),
             fds: Rung::default(),
-            fds_loaded: false,
+            fds_chosen: None,
+            fds_passed_over: Vec::new(),
             fds_refused: false,
             probes: watch.probes,
             stacks: watch.stacks,
         };
-        let behaviour = Behaviour {
-            watch_all: watch.probes == ProbeMode::Always,
-            stacks_all: watch.stacks == StackMode::Always,
-        };
-        let mut bpf = match Bpf::load(behaviour) {
+        let mut bpf = match Bpf::load() {
             Ok(bpf) => bpf,
             Err(e) => {
                 let reason = ladder.privileges.refusal(&format!("{e}"), &e, &WANTED);
@@ -74,14 +75,63 @@ impl Ladder {
         };
         ladder.census = ladder.rung("the iter/task_file program", bpf.open_census());
         ladder.tasks = ladder.rung("the task probes", bpf.attach_tasks());
-        match bpf.load_fds() {
-            Ok(()) => {
-                ladder.fds_loaded = true;
-                ladder.fds_detached();
-            }
-            Err(e) => ladder.fds = ladder.rung("the fd probes", Err(e)),
-        }
+        ladder.choose_fds(&mut bpf);
         (Some(bpf), ladder)
+    }
+
+    /// Takes the first set of fd probes that the kernel accepts and that sees what
+    /// it must, and leaves it loaded.
+    fn choose_fds(&mut self, bpf: &mut Bpf) {
+        if self.probes == ProbeMode::Off {
+            self.fds_detached();
+            return;
+        }
+        let there = bpf.fd_probes_there();
+        if !there.iter().any(|p| p.nearly_free()) {
+            let missing = FdProbes::all().filter(|p| p.nearly_free());
+            self.fds_passed_over = missing
+                .map(|p| (p, "fentry: this kernel lacks the functions to attach to".into()))
+                .collect();
+        }
+        for probes in there {
+            let what = format!("{} for the fd probes", probes.mechanism());
+            let why = match bpf.load_fds(probes).and_then(|()| bpf.attach_fds()) {
+                Ok(()) => {
+                    let tried = selftest::run(bpf);
+                    bpf.detach_fds();
+                    match tried {
+                        Ok(()) => {
+                            let mechanism = probes.mechanism();
+                            tracing::info!(mechanism, "the fd probes passed their self-test");
+                            self.fds_chosen = Some(probes);
+                            self.fds_detached();
+                            return;
+                        }
+                        Err(e) => format!("{what}: {e}"),
+                    }
+                }
+                Err(e) => self.privileges.refusal(&what, &*e, &WANTED),
+            };
+            tracing::info!(reason = %why, "a kind of fd probes is not available");
+            self.fds = Rung::down(why.clone());
+            self.fds_passed_over.push((probes, why));
+        }
+    }
+
+    /// Other modes. Probes that were off have not been tried yet.
+    pub fn reconfigure(&mut self, watch: &Watch, bpf: &mut Bpf) {
+        let untried = self.probes == ProbeMode::Off && watch.probes != ProbeMode::Off;
+        (self.probes, self.stacks) = (watch.probes, watch.stacks);
+        if untried && self.fds_chosen.is_none() {
+            self.choose_fds(bpf);
+        } else if !self.fds.active && !self.fds_refused && self.fds_chosen.is_some() {
+            self.fds_detached();
+        }
+    }
+
+    /// The fd probes cost next to nothing here, so `auto` keeps them attached.
+    pub fn fds_nearly_free(&self) -> bool {
+        self.fds_chosen.is_some_and(FdProbes::nearly_free)
     }
 
     fn rung(&self, what: &str, result: Result<(), Box<dyn Error>>) -> Rung {
@@ -144,9 +194,7 @@ impl Ladder {
             states.push(state("census", "proc", denied < seen.processes.len(), &blind));
         }
         states.push(state("task_probes", "tp_btf", self.tasks.active, &self.tasks.reason));
-        let mut fds = state("fd_probes", "tp_btf", self.fds.active, &self.fds.reason);
-        fds.standby = self.fds_wait();
-        states.push(fds);
+        states.extend(self.fd_states());
         let (active, why) = match self.stacks {
             StackMode::Off => (false, "switched off (stacks = \"off\")"),
             _ if self.fds.active => (true, ""),
@@ -175,9 +223,41 @@ impl Ladder {
         states
     }
 
+    /// The fd probes that are in use or could be, after the better ones that are
+    /// not to be had.
+    fn fd_states(&self) -> Vec<SourceState> {
+        let state = |mechanism: &str, active, standby, reason: &str| SourceState {
+            source: "fd_probes".into(),
+            mechanism: mechanism.into(),
+            active,
+            standby,
+            reason: reason.into(),
+        };
+        let chosen = self.fds_chosen.map(FdProbes::mechanism);
+        let mut states: Vec<SourceState> = Vec::new();
+        for (probes, why) in &self.fds_passed_over {
+            let mechanism = probes.mechanism();
+            match states.last_mut().filter(|s| s.mechanism == mechanism) {
+                // Of several ways by one mechanism the last one tried says why.
+                Some(last) => last.reason.clone_from(why),
+                None if chosen == Some(mechanism) => {}
+                // Where another does its work, nothing is blind for want of it.
+                None => states.push(state(mechanism, false, chosen.is_some(), why)),
+            }
+        }
+        if let Some(mechanism) = chosen {
+            states.push(state(mechanism, self.fds.active, self.fds_wait(), &self.fds.reason));
+        } else if self.fds_passed_over.is_empty() {
+            let mechanism = if self.probes == ProbeMode::Off { "none" } else { "tp_btf" };
+            states.push(state(mechanism, false, self.fds_wait(), &self.fds.reason));
+        }
+        states
+    }
+
     /// The fd probes could be attached and are not, by choice.
     fn fds_wait(&self) -> bool {
-        !self.fds.active && self.fds_loaded && !self.fds_refused
+        let may = self.fds_chosen.is_some() || self.probes == ProbeMode::Off;
+        !self.fds.active && may && !self.fds_refused
     }
 
     /// What `/proc` does not show, and what would.

@@ -12,7 +12,9 @@ mod cgroupfs;
 pub mod doctor;
 pub mod events;
 mod fdkind;
+mod fdprobes;
 mod flows;
+mod known;
 mod ladder;
 pub mod model;
 mod offsets;
@@ -20,6 +22,7 @@ pub mod privilege;
 pub mod processes;
 mod procfd;
 mod roles;
+mod selftest;
 mod spell;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -106,7 +109,7 @@ impl Source {
             looks: 0,
             unplaced: 0,
         };
-        if source.probes == ProbeMode::Always {
+        if source.always() {
             source.attach_fds();
         }
         Ok(source)
@@ -130,11 +133,14 @@ impl Source {
         self.bpf.as_mut()?.logger()
     }
 
-    /// Another config. `probes` and `stacks` change at once, except that births
-    /// of processes yet unknown follow the mode the programs were loaded with.
+    /// Another config. What it says of probes and stacks holds from the next
+    /// demand on.
     pub fn reconfigure(&mut self, config: &Config) {
         self.probes = config.watch.probes;
         self.stacks = config.watch.stacks;
+        if let Some(bpf) = &mut self.bpf {
+            self.ladder.reconfigure(&config.watch, bpf);
+        }
         self.spells.set_length(spell_length(config));
     }
 
@@ -156,20 +162,15 @@ impl Source {
     /// Turns the loop's demand into attached probes.
     pub fn demand(&mut self, demand: &Demand, now: Boottime) {
         let spelled = self.spells.watch(&demand.suspects, now);
-        let attach = match self.probes {
-            ProbeMode::Always => true,
-            ProbeMode::Off => false,
-            // `fentry` would make it nearly free; with system-call tracepoints
-            // alone, `auto` is `on-suspicion`.
-            ProbeMode::Auto | ProbeMode::OnSuspicion => !spelled.is_empty(),
-        };
+        let always = self.always();
+        let attach = always || (self.probes != ProbeMode::Off && !spelled.is_empty());
         if attach {
             self.attach_fds();
         } else {
             self.detach_fds();
         }
         let Some(bpf) = &mut self.bpf else { return };
-        let (probes, stacks) = (self.probes, self.stacks);
+        let stacks = self.stacks;
         let suspected: &BTreeSet<Arc<str>> = &spelled;
         let wanted = |unit: &str| {
             let suspect = suspected.contains(unit);
@@ -178,14 +179,29 @@ impl Source {
                 StackMode::OnSuspicion => suspect,
                 StackMode::Off => false,
             };
-            flows::flags(probes == ProbeMode::Always || suspect, stacks)
+            flows::flags(always || suspect, stacks)
         };
         self.unplaced += self.flows.tell(bpf, demand, &wanted);
     }
 
+    /// The fd probes stay attached: by order, or because they cost next to nothing.
+    fn always(&self) -> bool {
+        match self.probes {
+            ProbeMode::Always => true,
+            ProbeMode::Auto => self.ladder.fds_nearly_free(),
+            ProbeMode::OnSuspicion | ProbeMode::Off => false,
+        }
+    }
+
     fn attach_fds(&mut self) {
-        let Some(bpf) = self.bpf.as_mut().filter(|b| !b.fds_attached()) else { return };
-        if self.ladder.fds_loaded {
+        let (watch_all, stacks_all) = (self.always(), self.stacks == StackMode::Always);
+        let Some(bpf) = &mut self.bpf else { return };
+        // Before the first event, so that no process is passed over.
+        bpf.set(|s| {
+            s.watch_all = watch_all.into();
+            s.stacks_all = stacks_all.into();
+        });
+        if self.ladder.fds_chosen.is_some() && !bpf.fds_attached() {
             self.ladder.fds_attached(bpf.attach_fds());
         }
     }
@@ -239,8 +255,7 @@ impl Source {
     /// Fills in the descriptors: by iterator, else by `/proc`.
     fn census(&mut self, processes: &mut [ProcessSample]) {
         if let Some(bpf) = self.bpf.as_mut().filter(|_| self.ladder.census.active) {
-            let read = bpf.census_pass().and_then(|pass| Ok(self.reader.read(pass)?));
-            match read {
+            match read_census(bpf, &mut self.reader) {
                 Ok(mut tables) => {
                     for p in processes.iter_mut().filter(|p| !p.zombie) {
                         p.fds = match tables.remove(&p.id.pid) {
@@ -299,6 +314,27 @@ impl Source {
     }
 }
 
+/// One pass of the iterator; a second one where the first relied on a path that
+/// the reader does not have.
+fn read_census(
+    bpf: &mut Bpf,
+    reader: &mut census::Reader,
+) -> Result<census::Tables, Box<dyn std::error::Error>> {
+    bpf.next_path_epoch();
+    for _ in 0..2 {
+        let read = bpf.census_pass().and_then(|pass| Ok(reader.read(pass)?));
+        match read {
+            Ok(Some(tables)) => return Ok(tables),
+            Ok(None) => bpf.forget_paths(),
+            Err(e) => {
+                bpf.forget_paths();
+                return Err(e);
+            }
+        }
+    }
+    Err("the kernel and the agent disagree about known paths".into())
+}
+
 /// Code built without frame pointers makes the kernel follow whatever lies on
 /// the stack: the first address that can be none (below the guard pages, or
 /// past user space, `arch/x86/include/asm/page_64_types.h`) ends the trace.
@@ -319,6 +355,7 @@ fn loss_name(loss: Loss) -> &'static str {
         Loss::CloseRange => "close_range",
         Loss::UserMemory => "user_memory",
         Loss::Passed => "passed_fds",
+        Loss::CloseOnExec => "close_on_exec",
     }
 }
 

@@ -168,8 +168,6 @@ pub struct FdBirth {
     pub at: Boottime,
     /// Thread that made the system call.
     pub tid: u32,
-    /// System-call number.
-    pub syscall: u16,
     /// User stack, an index into [`Observation::stacks`] where one was taken.
     pub stack: Option<u32>,
 }

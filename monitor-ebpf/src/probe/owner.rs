@@ -1,0 +1,79 @@
+//! Whose an acquisition is.
+
+use aya_ebpf::programs::tracing::StackIdContext;
+use leakwatch_common::{BirthKey, KernelKind, ProcessEntry, SLOT_OTHER, process_flags};
+
+use crate::{
+    births::{Place, remember},
+    kernel::current,
+    maps::{BIRTHS, PROCESSES, count_opened, living, settings},
+};
+
+/// The kind of what has no name of its own.
+pub const OTHER: u16 = KernelKind::Other as u16;
+
+/// Remembers and counts that the running process acquired `fd`, if the process
+/// is watched.
+///
+/// A birth that was released stays in the map until its number is given out
+/// again, and still knows its process: while no word about any process has come
+/// since, the common open costs one look-up.
+#[inline(always)]
+pub fn acquire<C: StackIdContext>(ctx: &C, fd: u32, kind: u16) {
+    let Some(settings) = settings() else { return };
+    let tgid = current().0;
+    let key = BirthKey { tgid, fd };
+    let generation = settings.generation as u16;
+    let known = BIRTHS.get_ptr_mut(key);
+    // Plain values, set in place: verifiers before 6.x refuse what the compiler
+    // makes of an `Option` of several fields.
+    let mut place = Place { slot: SLOT_OTHER, flags: 0, generation };
+    let mut placed = false;
+    if let Some(birth) = known {
+        // SAFETY: a map value of this type.
+        unsafe {
+            if (*birth).generation == generation {
+                (place.slot, place.flags) = ((*birth).slot, (*birth).flags);
+                placed = true;
+            }
+        }
+    }
+    if !placed {
+        let Some(entry) = watched(tgid) else { return };
+        if let Some(entry) = entry {
+            // An upper bound is enough, and OR gives one without a branch.
+            // SAFETY: a map value of this type. Threads that race leave it too
+            // low at worst, and the agent's sweep takes the rest.
+            unsafe {
+                (*entry).fd_end |= fd.wrapping_add(1);
+                (place.slot, place.flags) = ((*entry).slot, (*entry).flags);
+            }
+        }
+        if settings.stacks_all != 0 {
+            place.flags |= process_flags::STACKS;
+        }
+    }
+    remember(ctx, key, known, place, kind);
+    count_opened(place.slot, kind);
+}
+
+/// The kind of another descriptor of the process, for its duplicates.
+#[inline(always)]
+pub fn kind_of(fd: u32) -> u16 {
+    living(BirthKey { tgid: current().0, fd }).map_or(OTHER, |b| {
+        // SAFETY: a map value of this type.
+        unsafe { (*b).kind }
+    })
+}
+
+/// The agent's word on the running process: `None` if it is not watched,
+/// `Some(None)` if it is though the agent has not heard of it yet.
+#[inline(always)]
+pub fn watched(tgid: u32) -> Option<Option<*mut ProcessEntry>> {
+    match PROCESSES.get_ptr_mut(tgid) {
+        // SAFETY: a map value of this type.
+        Some(e) if unsafe { (*e).flags } & process_flags::WATCH != 0 => Some(Some(e)),
+        None if settings().is_some_and(|s| s.watch_all != 0) => Some(None),
+        _ => None,
+    }
+}

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use leakwatch_tests::raw::{self, Answer, Fd};
 
+use crate::ring::Ring;
+
 /// What the ways work on, opened before anything is counted.
 pub struct Bench {
     /// A file to open.
@@ -22,6 +24,8 @@ pub struct Bench {
     /// A handle of `file`, and the mount it is on; -1 unless the way needs it.
     handle: [u8; 8 + libc::MAX_HANDLE_SZ as usize],
     mount: Fd,
+    /// For the ways through io_uring.
+    pub ring: Ring,
 }
 
 /// One way: its name, the kind that a probe can tell of it, and how it is done once.
@@ -91,11 +95,13 @@ pub const WAYS: &[Way] = &[
     ("fspick", "other", |_| path_at(libc::SYS_fspick, c"/proc", |p| vec![AT, p, 0])),
     ("open_tree", "regular", |_| path_at(libc::SYS_open_tree, c"/", |p| vec![AT, p, 0])),
     ("mq_open", "other", mq_open),
+    ("io_uring-openat", "regular", |b| b.ring.open(&b.file)),
+    ("io_uring-accept", "socket", |b| accept_by(b, |b| b.ring.accept(b.listener))),
 ];
 
 impl Bench {
     /// What way `way` needs, with a file of its own in `dir`.
-    pub fn new(dir: &str, way: &str) -> Self {
+    pub fn new(dir: &str, way: &str, out: &str) -> Self {
         let path = Path::new(dir).join(format!("bench-{way}"));
         std::fs::write(&path, b"bench").expect("the directory takes a file");
         let file = CString::new(path.as_os_str().as_bytes()).expect("no NUL in a path");
@@ -110,9 +116,13 @@ impl Bench {
             pidfd: -1,
             handle: [0; 8 + libc::MAX_HANDLE_SZ as usize],
             mount: -1,
+            ring: Ring::none(),
         };
+        if way.starts_with("io_uring-") || out.starts_with("io_uring-") {
+            bench.ring = Ring::new();
+        }
         match way {
-            "accept" | "accept4" => bench.listen(),
+            "accept" | "accept4" | "io_uring-accept" => bench.listen(),
             "pidfd_getfd" => {
                 let me = std::process::id().into();
                 bench.pidfd = raw::plain(libc::SYS_pidfd_open, &[me, 0]).expect("a pidfd");
@@ -181,12 +191,16 @@ fn openat2(b: &Bench) -> Answer<Vec<Fd>> {
 
 /// A connection to our own listener, of which the client's end is closed at once:
 /// that is one more acquisition and release through socket(2) and close(2).
-fn accept(number: c_long, b: &Bench) -> Answer<Vec<Fd>> {
+fn accept_by(b: &Bench, accept: impl Fn(&Bench) -> Answer<Vec<Fd>>) -> Answer<Vec<Fd>> {
     let client = raw::plain(libc::SYS_socket, &[UNIX, STREAM, 0])?;
     b.with_address(libc::SYS_connect, client)?;
-    let server = one(number, &[b.listener.into(), 0, 0, 0]);
+    let server = accept(b);
     raw::close(client);
     server
+}
+
+fn accept(number: c_long, b: &Bench) -> Answer<Vec<Fd>> {
+    accept_by(b, |b| one(number, &[b.listener.into(), 0, 0, 0]))
 }
 
 /// A number that is not open: that of a descriptor which existed a moment ago.

@@ -5,10 +5,12 @@
 //! descriptors more than before), `release` lets all of them go and says
 //! `released N`. What this kernel or these privileges refuse is `refused ERRNO`.
 //!
-//! Whatever a way needs beforehand it opens before `ready`.
+//! Whatever a way needs beforehand it opens before `ready`. By `--out exec` it
+//! executes itself with `--executed N` and says `released N` then.
 
 mod acquire;
 mod release;
+mod ring;
 
 use leakwatch_tests::program::{Control, Flags, say};
 
@@ -17,13 +19,19 @@ use acquire::Bench;
 fn main() {
     let flags = Flags::of_this_process();
     let control = Control::listen();
+    let executed = flags.get("executed", 0_usize);
+    if executed > 0 {
+        say(format_args!("released {executed}"));
+        control.idle();
+    }
     let count = flags.get("count", 100_usize);
     let way = flags.need("in");
     let (_, kind, run) = acquire::WAYS
         .iter()
         .find(|(name, ..)| *name == way)
         .unwrap_or_else(|| panic!("no way in is called {way}"));
-    let bench = Bench::new(flags.need("dir"), way);
+    let out = flags.need("out");
+    let bench = Bench::new(flags.need("dir"), way, out);
     say("ready");
 
     control.wait_for("acquire");
@@ -41,7 +49,7 @@ fn main() {
 
     control.wait_for("release");
     let n = held.len();
-    match release::by(flags.need("out"), &held) {
+    match release::by(out, &bench.ring, &held) {
         Ok(()) => say(format_args!("released {n}")),
         Err(errno) => say(format_args!("refused {errno}")),
     }

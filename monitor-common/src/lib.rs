@@ -21,7 +21,7 @@ pub use offsets::Offsets;
 pub use role::{MAX_SYSCALLS, Role};
 pub use settings::{PATH_EPOCHS, Settings};
 pub use stats::{Flow, LIFETIME_BUCKETS, Loss, MAX_SLOTS, SELF_TEST_SLOT, SLOT_OTHER};
-pub use task::{COMM_LEN, TaskRecord, task_what};
+pub use task::{COMM_LEN, TASKS_PERIOD_MS, TaskRecord, task_what};
 
 /// Lets aya move plain records through maps; only the agent needs it.
 #[cfg(feature = "user")]
@@ -40,7 +40,6 @@ mod pod {
         crate::CensusHeader,
         crate::Flow,
         crate::Offsets,
-        crate::Role,
         crate::Settings,
         crate::TaskRecord
     );

@@ -6,9 +6,9 @@ pub const MAX_SYSCALLS: u32 = 512;
 /// What a system call does to the descriptor table.
 ///
 /// Userspace fills the table for the running architecture, so the object
-/// holds no system-call number.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// holds no system-call number. An entry of the table is one word, see
+/// [`Role::pack`]; 0 is a system call without a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Role {
     /// One of the constants of this type.
     pub what: u8,
@@ -16,13 +16,23 @@ pub struct Role {
     pub kind: u8,
     /// Argument number that `what` speaks of.
     pub arg: u8,
-    /// Zero.
-    pub pad: u8,
 }
 
 impl Role {
-    /// Does not touch descriptors.
-    pub const NONE: u8 = 0;
+    /// As the table has it.
+    #[must_use]
+    pub const fn pack(self) -> u32 {
+        u32::from_ne_bytes([self.what, self.kind, self.arg, 0])
+    }
+
+    /// From the table.
+    #[must_use]
+    #[inline(always)]
+    pub const fn unpack(word: u32) -> Self {
+        let [what, kind, arg, _] = word.to_ne_bytes();
+        Self { what, kind, arg }
+    }
+
     /// Returns a new descriptor.
     pub const RETURNS_FD: u8 = 1;
     /// Writes two new descriptors to the array that argument `arg` points at.
@@ -44,5 +54,3 @@ impl Role {
     /// Releases arguments 0 to 1 inclusive.
     pub const CLOSE_RANGE: u8 = 10;
 }
-
-const _: () = assert!(size_of::<Role>() == 4);

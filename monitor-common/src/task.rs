@@ -3,6 +3,9 @@
 /// `TASK_COMM_LEN` of `include/linux/sched.h`.
 pub const COMM_LEN: usize = 16;
 
+/// How often the agent looks for records, in milliseconds.
+pub const TASKS_PERIOD_MS: u64 = 100;
+
 /// A process was forked, executed another program, or exited.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,11 +4,18 @@
 use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_ktime_get_boot_ns,
 };
-use leakwatch_common::Offsets;
+use leakwatch_common::{MAX_SYSCALLS, Offsets};
 
 /// Filled by the agent from the running kernel's BTF before the load.
 #[unsafe(no_mangle)]
 pub static OFFSETS: Offsets = Offsets::ZERO;
+
+/// What each system call does, as packed [`Role`]s: filled by the agent, too. Not
+/// a map of its own, whose look-up every system call of the host would pay.
+///
+/// [`Role`]: leakwatch_common::Role
+#[unsafe(no_mangle)]
+pub static ROLES: [u32; MAX_SYSCALLS as usize] = [0; MAX_SYSCALLS as usize];
 
 /// One offset. The read is volatile, else the compiler would fold the zeros
 /// of the static into the program. The verifier sees the frozen value, which

@@ -5,6 +5,7 @@
 //! share with each other in [`maps`], and how they read the kernel in [`kernel`].
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![allow(clippy::needless_pass_by_value, reason = "the probe macros pass contexts so")]
 
 mod births;

@@ -1,19 +1,17 @@
 //! The maps, and why each is what it is.
 
+use core::arch::asm;
+
 use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     btf_maps::StackTrace,
     macros::{btf_map, map},
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use leakwatch_common::{
     Birth, BirthKey, CENSUS_PATH_MAX, CensusHeader, Flow, KernelKind, LIFETIME_BUCKETS, Loss,
-    MAX_SLOTS, MAX_SYSCALLS, ProcessEntry, Role, Settings, TaskRecord,
+    MAX_SLOTS, ProcessEntry, Settings, TaskRecord,
 };
-
-/// What each system call does. An array: its lookup is two inlined
-/// instructions, and every system call of the host pays it.
-#[map]
-pub static ROLES: Array<Role> = Array::with_max_entries(MAX_SYSCALLS, 0);
 
 /// What the agent tells all programs. An array of one, for its lookup is inlined.
 #[map]
@@ -36,8 +34,9 @@ pub static BIRTHS: HashMap<BirthKey, Birth> = HashMap::with_max_entries(131_072,
 #[map]
 pub static PROCESSES: HashMap<u32, ProcessEntry> = HashMap::with_max_entries(32_768, 0);
 
-/// Counters per (unit slot, kind). Per CPU and therefore without locked
-/// instructions: the tracepoints run the programs with preemption off.
+/// Counters per (unit slot, kind). Per CPU, so that no cache line is fought for;
+/// yet added to atomically, for where the kernel preempts a program, another one
+/// may count on the same CPU before it goes on.
 #[map]
 pub static FLOWS: PerCpuArray<Flow> =
     PerCpuArray::with_max_entries(MAX_SLOTS * KernelKind::COUNT, 0);
@@ -50,7 +49,8 @@ pub static STACKS: StackTrace<16_384, 0, 32> = StackTrace::new();
 
 /// Process events. A ring, for their order matters and rates are low.
 #[map]
-pub static TASKS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
+pub static TASKS: RingBuf = RingBuf::with_byte_size(TASKS_BYTES, 0);
+const TASKS_BYTES: u32 = 256 * 1024;
 
 /// What full maps cost.
 #[map]
@@ -97,9 +97,21 @@ pub fn settings() -> Option<&'static Settings> {
 }
 
 /// Sends a process event, or counts that it was lost.
+///
+/// The agent looks into the ring every [`TASKS_PERIOD_MS`] and is woken only when
+/// a quarter is full: waking it for each event takes an interrupt, which cost a
+/// fork with its exit a third of their time. The wake-up is tried over a stretch
+/// of records, for several CPUs may step over its beginning at once.
+///
+/// [`TASKS_PERIOD_MS`]: leakwatch_common::TASKS_PERIOD_MS
 #[inline(always)]
 pub fn send(record: &TaskRecord) {
-    if TASKS.output::<TaskRecord>(record, 0).is_err() {
+    const FULL: u64 = TASKS_BYTES as u64 / 4;
+    const STRETCH: u64 = 4096;
+    let waiting = TASKS.query(u64::from(BPF_RB_AVAIL_DATA));
+    let wake = waiting.wrapping_sub(FULL) < STRETCH;
+    let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+    if TASKS.output::<TaskRecord>(record, u64::from(flags)).is_err() {
         lost(Loss::Tasks);
     }
 }
@@ -158,8 +170,10 @@ fn flow(slot: u16, kind: u16) -> Option<*mut Flow> {
 
 #[inline(always)]
 fn add(counter: *mut u64, n: u64) {
-    // SAFETY: aligned, inside a value of this CPU, which outlives the run.
-    unsafe { *counter += n };
+    // Core has no atomic addition for this target, for its first processor version
+    // cannot return the old value; this instruction, which does not, it has.
+    // SAFETY: aligned, inside a map value, which outlives the run.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) n) };
 }
 
 /// Position of the highest bit, plus one: bucket `i` is below `2^i`.

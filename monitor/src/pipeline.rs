@@ -22,12 +22,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
+use leakwatch_common::TASKS_PERIOD_MS;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
 
 use self::turn::Turn;
 use self::worker::{Looked, Worker};
@@ -37,6 +38,7 @@ use crate::config::{Config, DEFAULT_PATH, load};
 use crate::export::http::{self, BindError, View};
 use crate::export::snapshot::Snapshot;
 use crate::source::events;
+use crate::source::model::{BootId, TaskEvent};
 use crate::source::{Source, SourceError};
 use crate::text;
 
@@ -144,6 +146,8 @@ async fn watch(options: Options) -> Result<(), Error> {
     let mut next_look = Instant::now() + turn.interval();
     let mut next_judgement: Option<Instant> = None;
     let mut heart = tokio::time::interval(Duration::from_secs(1));
+    let mut glance = tokio::time::interval(Duration::from_millis(TASKS_PERIOD_MS));
+    glance.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let result = loop {
         tokio::select! {
             _ = terminate.recv() => break Ok(()),
@@ -162,6 +166,10 @@ async fn watch(options: Options) -> Result<(), Error> {
             looked = observations.recv() => {
                 let Some(looked) = looked else { break Err(Error::Worker) };
                 busy = false;
+                // What happened before the census is told before it.
+                let events = take(&mut ring, boot);
+                turn.tasks(&events);
+                pending.extend(events);
                 match looked {
                     Looked::Saw(seen, cpu) => turn.observed(*seen, cpu),
                     Looked::Failed(e) => tracing::error!("the census failed: {e}"),
@@ -170,7 +178,7 @@ async fn watch(options: Options) -> Result<(), Error> {
                 perform(&mut turn, &mut acts, &reported);
                 view.publish(Arc::new(turn.snapshot()));
             }
-            events = next_events(&mut ring, boot) => {
+            events = next_events(&mut ring, &mut glance, boot) => {
                 if turn.tasks(&events) && next_judgement.is_none() {
                     next_judgement = Some(Instant::now() + SETTLE.max(turn.cost() * 20));
                 }
@@ -252,20 +260,32 @@ fn readable<T: std::os::fd::AsFd + std::os::fd::AsRawFd>(
         .ok()
 }
 
-/// The next task events; never, where there are none to be had.
+/// The next task events, a period after the last ones or when there are many;
+/// never, where there are none to be had.
 async fn next_events(
     ring: &mut Option<AsyncFd<RingBuf<MapData>>>,
-    boot: crate::source::model::BootId,
-) -> Vec<crate::source::model::TaskEvent> {
-    let Some(fd) = ring else { return std::future::pending().await };
+    glance: &mut Interval,
+    boot: BootId,
+) -> Vec<TaskEvent> {
     loop {
-        let Ok(mut guard) = fd.readable_mut().await else { return std::future::pending().await };
-        let events = events::drain(guard.get_inner_mut(), boot);
-        guard.clear_ready();
+        let Some(fd) = ring else { return std::future::pending().await };
+        tokio::select! {
+            _ = glance.tick() => {}
+            guard = fd.readable_mut() => match guard {
+                Ok(mut guard) => guard.clear_ready(),
+                Err(_) => return std::future::pending().await,
+            },
+        }
+        let events = take(ring, boot);
         if !events.is_empty() {
             return events;
         }
     }
+}
+
+/// The task events that have come meanwhile.
+fn take(ring: &mut Option<AsyncFd<RingBuf<MapData>>>, boot: BootId) -> Vec<TaskEvent> {
+    ring.as_mut().map_or_else(Vec::new, |fd| events::drain(fd.get_mut(), boot))
 }
 
 /// Passes on what the programs log; never returns where they cannot.

@@ -26,8 +26,8 @@ use super::{
 };
 use crate::{
     births::{finish, release},
-    kernel::{current, now_ns, off, typed},
-    maps::{ROLES, living, lost},
+    kernel::{ROLES, constant, current, now_ns, off, typed},
+    maps::{living, lost},
     table::Table,
 };
 
@@ -64,30 +64,35 @@ const BPF_RETURNS_FD: u64 = 1 << 0
     | 1 << 36;
 
 /// `TP_PROTO(struct pt_regs *regs, long ret)`.
+///
+/// Nothing but the look at the role is in this function, and the rest a call away:
+/// these few instructions are all that system calls without a role pay, besides
+/// the tracepoint.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
     let regs: *const u8 = ctx.arg(0);
     // SAFETY: typed `pt_regs`.
     let number: u64 = unsafe { typed(regs, off!(regs_syscall)) };
-    if let Some(role) = role(number)
-        && role.what != Role::NONE
-    {
-        let ret: i64 = ctx.arg(1);
-        let _ = match role.what {
-            Role::CLOSE => try_close(&ctx, ret),
-            Role::CLOSE_RANGE => try_close_range(&ctx, ret),
-            _ => try_open(&ctx, ret, role),
-        };
+    if number >= u64::from(MAX_SYSCALLS) {
+        return 0;
     }
-    0
+    let role = constant(&ROLES[number as usize]);
+    if role == 0 {
+        return 0;
+    }
+    has_role(ctx, role)
 }
 
-#[inline(always)]
-fn role(number: u64) -> Option<Role> {
-    if number >= u64::from(MAX_SYSCALLS) {
-        return None;
-    }
-    ROLES.get(number as u32).copied()
+#[inline(never)]
+fn has_role(ctx: BtfTracePointContext, role: u32) -> i32 {
+    let role = Role::unpack(role);
+    let ret: i64 = ctx.arg(1);
+    let _ = match role.what {
+        Role::CLOSE => try_close(&ctx, ret),
+        Role::CLOSE_RANGE => try_close_range(&ctx, ret),
+        _ => try_open(&ctx, ret, role),
+    };
+    0
 }
 
 #[inline(always)]

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::os::fd::{AsFd, AsRawFd};
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf, StackTraceMap};
 use aya::programs::fentry::FEntryLink;
@@ -14,7 +15,7 @@ use aya::programs::links::LinkError;
 use aya::programs::tp_btf::BtfTracePointLink;
 use aya::programs::{BtfTracePoint, FEntry, Iter, Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader};
-use leakwatch_common::{Birth, BirthKey, Flow, Offsets, PATH_EPOCHS, ProcessEntry, Role, Settings};
+use leakwatch_common::{Birth, BirthKey, Flow, Offsets, PATH_EPOCHS, ProcessEntry, Settings};
 
 use super::btf::BtfError;
 use super::fdprobes::FdProbes;
@@ -95,8 +96,6 @@ pub struct Bpf {
     functions: BTreeSet<String>,
     fd_probes: Option<FdProbes>,
     fd_links: Vec<FdLink>,
-    /// Programs find a map by its descriptor when they are loaded, so it stays open.
-    _roles: Array<MapData, Role>,
 }
 
 /// The verifier does not accept a program.
@@ -141,6 +140,7 @@ impl Bpf {
         let wanted = |name: &str| FdProbes::all().any(|p| p.functions().any(|f| f == name));
         let functions = types.functions(wanted);
         drop(types);
+        let roles = roles::by_number();
         let object = match std::env::var(OBJECT_VARIABLE) {
             Ok(path) => Cow::Owned(
                 std::fs::read(&path).map_err(|source| BpfError::Object { path, source })?,
@@ -151,12 +151,9 @@ impl Bpf {
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .override_global("OFFSETS", &offsets, true)
+            .override_global("ROLES", roles.as_slice(), true)
             .load(&object)?;
         let mut take = |name: &'static str| ebpf.take_map(name).ok_or(BpfError::Missing(name));
-        let mut role_map: Array<MapData, Role> = Array::try_from(take("ROLES")?)?;
-        for (number, role) in roles::table() {
-            role_map.set(number, role, 0)?;
-        }
         let settings = Array::try_from(take("SETTINGS")?)?;
         let births = HashMap::try_from(take("BIRTHS")?)?;
         let processes = HashMap::try_from(take("PROCESSES")?)?;
@@ -178,7 +175,6 @@ impl Bpf {
             functions,
             fd_probes: None,
             fd_links: Vec::new(),
-            _roles: role_map,
         })
     }
 
@@ -394,6 +390,19 @@ impl Bpf {
                 (runs > 0).then(|| (name.to_string(), info.run_time().as_secs_f64(), runs))
             })
             .collect()
+    }
+
+    /// How often the kernel did not run a program because it was at work on that
+    /// CPU already and had been preempted; `None` before Linux 5.12, which keeps no
+    /// such counter (`recursion_misses` of `struct bpf_prog_info`).
+    pub fn recursion_misses(&self) -> Option<u64> {
+        let misses = |(_, program): (&str, &Program)| {
+            let fd = program.fd().ok()?.as_fd().as_raw_fd();
+            let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+            let line = text.lines().find_map(|l| l.strip_prefix("recursion_misses:"))?;
+            line.trim().parse::<u64>().ok()
+        };
+        self.ebpf.programs().filter_map(misses).reduce(u64::saturating_add)
     }
 }
 

@@ -308,6 +308,9 @@ impl Source {
             }
         }
         *seen.figures.lost.entry(loss_name(Loss::Processes).into()).or_default() += self.unplaced;
+        if let Some(misses) = bpf.recursion_misses() {
+            seen.figures.lost.insert("recursion".into(), misses);
+        }
         for (name, seconds, runs) in bpf.run_statistics() {
             seen.figures.programs.insert(name, (seconds, runs));
         }

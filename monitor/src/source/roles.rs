@@ -1,17 +1,17 @@
 //! The role table: what each system call of this architecture does to
 //! descriptors. The programs hold no system-call number.
 
-use leakwatch_common::{KernelKind as K, Role};
+use leakwatch_common::{KernelKind as K, MAX_SYSCALLS, Role};
 
 const fn role(what: u8, kind: K, arg: u8) -> Role {
-    Role { what, kind: kind as u8, arg, pad: 0 }
+    Role { what, kind: kind as u8, arg }
 }
 
 /// `(system-call number, role)` for the architecture this was built for.
 ///
 /// For [`Role::RETURNS_FD`] of kind `Other`, `arg` 0 says that argument 0 is a
 /// descriptor whose kind the new one shares (dup); 1 that it is not.
-pub fn table() -> Vec<(u32, Role)> {
+fn table() -> Vec<(u32, Role)> {
     use Role as R;
     let opens = |k: K| role(R::RETURNS_FD, k, 1);
     let mut t: Vec<(libc::c_long, Role)> = vec![
@@ -67,15 +67,30 @@ pub fn table() -> Vec<(u32, Role)> {
     t.into_iter().map(|(n, r)| (n as u32, r)).collect()
 }
 
+/// The role of every system-call number, as the programs look it up.
+pub fn by_number() -> Vec<u32> {
+    let mut roles = vec![0; MAX_SYSCALLS as usize];
+    for (number, role) in table() {
+        if let Some(place) = roles.get_mut(number as usize) {
+            *place = role.pack();
+        }
+    }
+    roles
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_unique_and_fit_the_map() {
+    fn numbers_are_unique_and_have_a_place() {
         let mut numbers: Vec<u32> = table().iter().map(|(n, _)| *n).collect();
         numbers.sort_unstable();
         assert!(numbers.windows(2).all(|w| w[0] != w[1]));
-        assert!(numbers.iter().all(|n| *n < leakwatch_common::MAX_SYSCALLS));
+        assert!(numbers.iter().all(|n| *n < MAX_SYSCALLS));
+        let roles = by_number();
+        assert_eq!(roles.len(), MAX_SYSCALLS as usize);
+        assert_eq!(roles.iter().filter(|r| **r != 0).count(), numbers.len());
+        assert!(table().iter().all(|(n, r)| Role::unpack(roles[*n as usize]) == *r));
     }
 }

@@ -214,8 +214,14 @@ fn every_acquisition_and_release_is_counted_once() {
     assert!(wrong.is_empty(), "{K} times each:\n{}", wrong.join("\n"));
 
     releases_are_counted(&agent, &mut benches, &middle);
-    let lost = agent.metrics().sum("leakwatch_events_lost_total", &[]);
+    let metrics = agent.metrics();
+    let lost = metrics.sum("leakwatch_events_lost_total", &[]);
     assert_eq!(lost, Some(0.0), "nothing is lost at this pace");
+    // By samples, where the host does not keep statistics for good.
+    for family in ["leakwatch_probe_runs_total", "leakwatch_probe_runtime_seconds_total"] {
+        let spent = metrics.sum(family, &[("program", "census")]);
+        assert!(spent.is_some_and(|n| n > 0.0), "{family}: {spent:?}");
+    }
 }
 
 /// What the program says it acquired.

@@ -18,6 +18,7 @@ use aya::{Btf, Ebpf, EbpfLoader};
 use leakwatch_common::{Birth, BirthKey, Flow, Offsets, PATH_EPOCHS, ProcessEntry, Settings};
 
 use super::btf::BtfError;
+use super::costs::Runs;
 use super::fdprobes::FdProbes;
 use super::privilege::{Capability, errno};
 use super::{btf, offsets, roles};
@@ -379,15 +380,14 @@ impl Bpf {
         !self.fd_links.is_empty()
     }
 
-    /// Run time and runs per program, as the kernel counts them while its
-    /// statistics are on.
-    pub fn run_statistics(&self) -> Vec<(String, f64, u64)> {
+    /// What the kernel says of each program that is loaded.
+    pub fn run_statistics(&self) -> Vec<(String, Runs)> {
         self.ebpf
             .programs()
             .filter_map(|(name, p)| {
                 let info = p.info().ok()?;
-                let runs = info.run_count();
-                (runs > 0).then(|| (name.to_string(), info.run_time().as_secs_f64(), runs))
+                let runs = Runs { time: info.run_time(), runs: info.run_count() };
+                Some((name.to_string(), runs))
             })
             .collect()
     }

@@ -9,6 +9,7 @@ pub mod bpf;
 mod btf;
 mod census;
 mod cgroupfs;
+mod costs;
 pub mod doctor;
 pub mod events;
 mod fdkind;
@@ -72,6 +73,7 @@ pub struct Source {
     ladder: Ladder,
     flows: flows::Flows,
     spells: spell::Spells,
+    costs: costs::Costs,
     probes: ProbeMode,
     stacks: StackMode,
     exits: HashMap<u32, Boottime>,
@@ -101,6 +103,7 @@ impl Source {
             ladder,
             flows: flows::Flows::new(),
             spells: spell::Spells::new(spell_length(config)),
+            costs: costs::Costs::new(),
             probes: config.watch.probes,
             stacks: config.watch.stacks,
             exits: HashMap::new(),
@@ -311,9 +314,8 @@ impl Source {
         if let Some(misses) = bpf.recursion_misses() {
             seen.figures.lost.insert("recursion".into(), misses);
         }
-        for (name, seconds, runs) in bpf.run_statistics() {
-            seen.figures.programs.insert(name, (seconds, runs));
-        }
+        self.costs.interval(bpf.run_statistics());
+        seen.figures.programs = self.costs.sums();
     }
 }
 

@@ -367,7 +367,7 @@ pub struct SourceFigures {
     pub census_fds: u64,
     /// Losses since start by source (`births`, `stacks`, `tasks`…).
     pub lost: BTreeMap<String, u64>,
-    /// Kernel run time per program: (seconds, runs), where statistics are on.
+    /// Kernel run time per program: (seconds, runs), estimated from samples.
     pub programs: BTreeMap<String, (f64, u64)>,
 }
 

@@ -39,11 +39,11 @@ pub(super) fn add(snapshot: &Snapshot, out: &mut Vec<MetricFamily>) {
     timestamp.push(&[], seconds(snapshot.at));
     let mut runtime = Family::counter(
         "probe_runtime_seconds_total",
-        "Time spent in a BPF program, where the kernel keeps run statistics.",
+        "Time spent in a BPF program, by the kernel's statistics or a sample of them.",
     );
     let mut runs = Family::counter(
         "probe_runs_total",
-        "Runs of a BPF program, where the kernel keeps run statistics.",
+        "Runs of a BPF program, by the kernel's statistics or a sample of them.",
     );
     for (program, (spent, count)) in &figures.programs {
         runtime.push(&[("program", program)], *spent);

@@ -35,7 +35,7 @@ use self::worker::{Looked, Worker};
 use crate::attribution::hierarchy;
 use crate::cleanup::{Audit, AuditError, Report};
 use crate::config::{Config, DEFAULT_PATH, load};
-use crate::export::http::{self, BindError, View};
+use crate::export::http::{self, BindError, Site, View};
 use crate::export::snapshot::Snapshot;
 use crate::source::events;
 use crate::source::model::{BootId, TaskEvent};
@@ -53,8 +53,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// Addresses to serve.
     pub listen: Vec<SocketAddr>,
-    /// Path of the metrics.
-    pub telemetry_path: String,
+    /// What is served there.
+    pub site: Site,
 }
 
 /// The agent cannot start, or cannot go on.
@@ -112,7 +112,7 @@ async fn watch(options: Options) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
-    let listeners = http::bind(&options.listen).await?;
+    let listeners = http::bind(&options.listen)?;
     let addresses: Vec<String> = listeners
         .iter()
         .filter_map(|l| l.local_addr().ok())
@@ -132,8 +132,7 @@ async fn watch(options: Options) -> Result<(), Error> {
 
     let view = Arc::new(View::new());
     let (stop, stopped) = watch::channel(false);
-    let server =
-        tokio::spawn(http::serve(listeners, view.clone(), options.telemetry_path, stopped));
+    let server = tokio::spawn(http::serve(listeners, view.clone(), options.site, stopped));
     let (looked, mut observations) = mpsc::channel::<Looked>(1);
     let worker = Worker::start(source, looked)?;
     let (reported, mut reports) = mpsc::unbounded_channel::<Report>();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::listen::{listen_address, telemetry_path};
+use super::listen::{host_name, listen_address, telemetry_path};
 use super::url::BaseUrl;
 
 const EXIT_STATUS: &str = "Exit status: 0 for success, 1 for a failure, 2 for a bad flag or \
@@ -85,6 +85,10 @@ pub(super) struct WatchFlags {
         value_parser = telemetry_path
     )]
     pub(super) telemetry_path: String,
+    /// Name that may be asked for over loopback besides those of this host, such as
+    /// that of a proxy here that passes it on; may be repeated
+    #[arg(long = "web.allowed-host", value_name = "NAME", value_parser = host_name)]
+    pub(super) allowed_hosts: Vec<String>,
     /// Least severe messages to log
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Info)]
     pub(super) log_level: LogLevel,
@@ -204,6 +208,9 @@ mod tests {
             "--web.listen-address",
             "[::1]:2",
             "--web.telemetry-path=/m",
+            "--web.allowed-host=a.example",
+            "--web.allowed-host",
+            "b",
             "--log-level=trace",
             "--log-format=json",
         ]);
@@ -212,6 +219,7 @@ mod tests {
         // Given ones replace the default.
         assert_eq!(flags.listen, ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
         assert_eq!(flags.telemetry_path, "/m");
+        assert_eq!(flags.allowed_hosts, ["a.example", "b"]);
         assert_eq!((flags.log_level, flags.log_format), (LogLevel::Trace, LogFormat::Json));
     }
 
@@ -241,6 +249,7 @@ mod tests {
             (&["watch", "--web.listen-adress=:1"], "'--web.listen-address'"),
             (&["watch", "--web.listen-address=127.0.0.1"], "it has no port"),
             (&["watch", "--web.telemetry-path=metrics"], "it must begin with `/`"),
+            (&["watch", "--web.allowed-host=h:80"], "without a port"),
             (&["watch", "--log-level=loud"], "[possible values: error, warn, info, debug, trace]"),
             (&["status", "--url=https://h"], "https is not supported"),
             (&["explain"], "<ID>"),

@@ -72,6 +72,15 @@ pub(super) fn telemetry_path(given: &str) -> Result<String, String> {
     Ok(given.to_owned())
 }
 
+/// Checks a name that may stand in `Host`.
+pub(super) fn host_name(given: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    if given.is_empty() || !given.chars().all(plain) {
+        return Err("it is no host name; write one without a port, such as web.example.org".into());
+    }
+    Ok(given.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +110,16 @@ mod tests {
         let all = listen_address(":19970").unwrap();
         assert!(all.ip().is_unspecified() && all.port() == 19970);
         assert!(listen_address("localhost:1").unwrap().ip().is_loopback());
+    }
+
+    #[test]
+    fn names() {
+        for good in ["web", "web.example.org", "a_b-c."] {
+            assert_eq!(host_name(good), Ok(good.to_owned()));
+        }
+        for bad in ["", "h:80", "http://h", "*", "a b", "höflich", "[::1]"] {
+            assert!(host_name(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

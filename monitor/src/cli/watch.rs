@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::failure::Failure;
 use super::flags::WatchFlags;
 use super::{logging, paths};
+use crate::export::http::Site;
 use crate::pipeline;
 
 /// Runs the agent until it is told to stop.
@@ -25,7 +26,10 @@ pub(super) fn run(flags: &WatchFlags) -> Result<ExitCode, Failure> {
         config,
         state_dir,
         listen,
-        telemetry_path: flags.telemetry_path.clone(),
+        site: Site {
+            telemetry_path: flags.telemetry_path.clone(),
+            allowed_hosts: flags.allowed_hosts.clone(),
+        },
     })
     .map_err(Failure::failed)?;
     Ok(ExitCode::SUCCESS)

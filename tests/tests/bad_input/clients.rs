@@ -1,7 +1,8 @@
 //! HTTP clients.
 
+use std::fs;
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use leakwatch_tests::agent::{FAST, Plan};
@@ -59,4 +60,57 @@ fn hostile_clients_do_not_stop_the_scrape_of_another() {
         let answer = http::request(to, method, path, &[]).expect("it answers");
         assert_eq!(answer.status, wanted, "{method} {path}");
     }
+}
+
+/// What the agent keeps in memory, in KiB, by its own kernel's word.
+fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("it has memory");
+    line.trim().trim_end_matches("kB").trim().parse().expect("it is a number")
+}
+
+/// Asks two hundred times in one breath, as far as the socket takes that, and reads
+/// nothing.
+fn ask_blindly(to: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(to).expect("it listens");
+    stream.set_nonblocking(true).expect("it is a socket");
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {to}\r\n\r\n").repeat(200);
+    let _ = stream.write(request.as_bytes());
+    stream
+}
+
+#[test]
+fn clients_that_ask_without_reading_keep_no_scrape_from_its_answer() {
+    const CLIENTS: usize = 300;
+    const SCRAPES: usize = 10;
+    // A quarter of what a scraper waits at its defaults.
+    const TIMEOUT: Duration = Duration::from_millis(2_500);
+    if need_root().is_none() {
+        return;
+    }
+    let agent = Plan::new(FAST).start();
+    let to = agent.address;
+    agent.metrics();
+    let before = resident(agent.pid());
+    let mut deaf: Vec<TcpStream> = (0..CLIENTS).map(|_| ask_blindly(to)).collect();
+    let mut most = 0;
+    for i in 0..SCRAPES {
+        let begun = Instant::now();
+        let answer = http::get(to, "/metrics").unwrap_or_else(|e| panic!("scrape {i}: {e}"));
+        let took = begun.elapsed();
+        assert_eq!(answer.status, 200, "scrape {i}");
+        assert!(answer.text().contains("leakwatch_census_fds"), "scrape {i} is whole");
+        assert!(took < TIMEOUT, "scrape {i} took {took:?}");
+        most = most.max(resident(agent.pid()));
+        // Those who were sent away for it come again: 30 of 300 each time.
+        for stream in deaf.iter_mut().skip(i).step_by(SCRAPES) {
+            *stream = ask_blindly(to);
+        }
+    }
+    // A connection may keep its buffers (heads of 16 KiB, an answer that all share),
+    // so 256 of them have 32 MiB at the very most.
+    let grown = most.saturating_sub(before);
+    assert!(grown < 32 * 1024, "{grown} KiB more than the {before} KiB before");
+    drop(deaf);
+    assert_eq!(http::get(to, "/-/ready").expect("it answers").status, 200);
 }

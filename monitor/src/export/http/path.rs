@@ -20,10 +20,32 @@ pub(super) fn decode(encoded: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The first value of `key` in a query, decoded.
-pub(super) fn parameter(query: Option<&str>, key: &str) -> Option<String> {
-    let pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.filter(|(name, _)| *name == key).find_map(|(_, value)| decode(value))
+/// What a query says of one key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Parameter {
+    /// Nothing.
+    Absent,
+    /// Its value, decoded; empty where there is no `=`.
+    Once(String),
+    /// Two things or more: which one is meant, nobody knows.
+    Again,
+    /// Something that cannot be decoded.
+    Broken,
+}
+
+/// The value of `key` in a query. Keys are compared decoded, and other keys are
+/// nobody's business.
+pub(super) fn parameter(query: Option<&str>, key: &str) -> Parameter {
+    let pairs = query.unwrap_or_default().split('&');
+    let mut values = pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .filter(|(name, _)| decode(name).as_deref() == Some(key))
+        .map(|(_, value)| value);
+    match (values.next(), values.next()) {
+        (None, _) => Parameter::Absent,
+        (Some(value), None) => decode(value).map_or(Parameter::Broken, Parameter::Once),
+        (Some(_), Some(_)) => Parameter::Again,
+    }
 }
 
 #[cfg(test)]
@@ -52,8 +74,19 @@ mod tests {
 
     #[test]
     fn parameters_are_found_by_name() {
-        assert_eq!(parameter(Some("a=1&state=confirmed"), "state").as_deref(), Some("confirmed"));
-        assert_eq!(parameter(Some("statement=x"), "state"), None);
-        assert_eq!(parameter(None, "state"), None);
+        let once = |value: &str| Parameter::Once(value.to_owned());
+        for (query, want) in [
+            (Some("a=1&state=confirmed"), once("confirmed")),
+            (Some("state=a=b"), once("a=b")),
+            (Some("state"), once("")),
+            (Some("statement=x"), Parameter::Absent),
+            (Some("%zz=x"), Parameter::Absent),
+            (Some(""), Parameter::Absent),
+            (None, Parameter::Absent),
+            (Some("state=a&state=b"), Parameter::Again),
+            (Some("state=%"), Parameter::Broken),
+        ] {
+            assert_eq!(parameter(query, "state"), want, "{query:?}");
+        }
     }
 }

@@ -2,11 +2,14 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::time::{Instant, Sleep, sleep};
+
+use super::guests::Conduct;
 
 /// How long a connection may wait, and for what.
 #[derive(Clone, Copy, Debug)]
@@ -19,18 +22,20 @@ pub(super) struct Limits {
 }
 
 /// Wraps a stream; a wait beyond its limit is an error of kind `TimedOut`,
-/// which makes hyper drop the connection.
+/// which makes hyper drop the connection. What the peer does with its answers
+/// goes into its conduct.
 pub(super) struct Patient<T> {
     inner: T,
     limits: Limits,
+    conduct: Arc<Conduct>,
     idle: Pin<Box<Sleep>>,
     writing: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Patient<T> {
     /// Must be called within a tokio runtime.
-    pub(super) fn new(inner: T, limits: Limits) -> Self {
-        Self { inner, limits, idle: Box::pin(sleep(limits.idle)), writing: None }
+    pub(super) fn new(inner: T, limits: Limits, conduct: Arc<Conduct>) -> Self {
+        Self { inner, limits, conduct, idle: Box::pin(sleep(limits.idle)), writing: None }
     }
 
     fn progressed(&mut self) {
@@ -51,6 +56,7 @@ impl<T> Patient<T> {
     ) -> Poll<io::Result<R>> {
         if result.is_pending() {
             let limit = self.limits.write;
+            self.conduct.stalls();
             self.writing.get_or_insert_with(|| Box::pin(sleep(limit)));
             self.wait(cx)?;
         } else {
@@ -108,6 +114,7 @@ impl<T: Write + Unpin> Write for Patient<T> {
         let result = Pin::new(&mut self.inner).poll_flush(cx);
         if result.is_ready() {
             self.writing = None;
+            self.conduct.is_served();
         }
         result
     }

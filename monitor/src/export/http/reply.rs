@@ -4,14 +4,16 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 /// What every route gives.
-pub(super) type Reply = Response<Vec<u8>>;
+pub(super) type Reply = Response<Bytes>;
+
+/// One that is given instead of what was asked for.
+pub(super) type Refusal = Box<Reply>;
 
 /// Smaller bodies are not worth compressing: they fit one packet as they are.
 const COMPRESS_FROM: usize = 1400;
@@ -22,14 +24,14 @@ const JSON: &str = "application/json";
 
 /// An answer of any type.
 pub(super) fn reply(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Reply {
-    let mut response = Response::new(body);
+    let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
     let mut set = |name: HeaderName, value: &'static str| {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     };
     set(header::CONTENT_TYPE, content_type);
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    // Everything here is of this very moment.
+    // Everything here is of this very moment, or of the last second.
     set(header::CACHE_CONTROL, "no-store");
     response
 }
@@ -62,47 +64,66 @@ pub(super) fn json_error(status: StatusCode, sentence: &str) -> Reply {
     json(status, &ErrorDoc { error: sentence })
 }
 
-/// The answer as it goes out: compressed where the client takes that.
-pub(super) fn encode(request: &HeaderMap, mut reply: Reply) -> Response<Full<Bytes>> {
+/// The answer as it goes out: with its body, or with `small` in its place.
+/// Bodies are shared, not copied.
+pub(super) fn encoded(plain: &Reply, small: Option<Bytes>) -> Reply {
+    let mut reply = plain.clone();
     reply.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-    if reply.body().len() >= COMPRESS_FROM
-        && takes_gzip(request)
-        && let Ok(small) = gzip(reply.body())
-    {
+    if let Some(small) = small {
         *reply.body_mut() = small;
         let gzip = HeaderValue::from_static("gzip");
         reply.headers_mut().insert(header::CONTENT_ENCODING, gzip);
     }
-    reply.map(|body| Full::new(Bytes::from(body)))
+    reply
 }
 
-fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
+/// The body compressed, where that is worth it.
+pub(super) fn gzip(body: &Bytes) -> Option<Bytes> {
+    if body.len() < COMPRESS_FROM {
+        return None;
+    }
     // The lowest level is within a few percent of the default on such text, for
     // a third of the time.
     let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 8), Compression::fast());
-    encoder.write_all(body)?;
-    encoder.finish()
+    encoder.write_all(body).ok()?;
+    encoder.finish().ok().map(Bytes::from)
 }
 
 /// Reads `Accept-Encoding` (RFC 9110, 12.5.3): what names gzip decides, else
-/// `*`; a weight of 0 refuses.
-fn takes_gzip(request: &HeaderMap) -> bool {
+/// `*`; a weight of 0 refuses, and so does one that is none: to send it plain is
+/// never wrong.
+pub(super) fn takes_gzip(request: &HeaderMap) -> bool {
     let (mut named, mut any) = (None, None);
     let values = request.get_all(header::ACCEPT_ENCODING).iter();
     for item in values.filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')) {
         let mut parts = item.split(';').map(str::trim);
         let coding = parts.next().unwrap_or_default();
-        let weight = parts
+        let wanted = parts
             .filter_map(|part| part.split_once('='))
             .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"))
-            .map_or(1.0, |(_, q)| q.trim().parse::<f32>().unwrap_or(0.0));
+            .is_none_or(|(_, q)| is_wanted(q.trim()));
         if coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip") {
-            named = Some(weight > 0.0);
+            named = Some(wanted);
         } else if coding == "*" {
-            any = Some(weight > 0.0);
+            any = Some(wanted);
         }
     }
     named.or(any).unwrap_or(false)
+}
+
+/// Whether a weight is above 0. It is `0` or `1`, with at most three decimals,
+/// and none but zeros after a one (RFC 9110, 12.4.2).
+fn is_wanted(weight: &str) -> bool {
+    let (whole, decimals) = weight.split_once('.').unwrap_or((weight, ""));
+    if decimals.len() > 3 || !decimals.bytes().all(|c| c.is_ascii_digit()) {
+        return false;
+    }
+    let nothing = decimals.bytes().all(|c| c == b'0');
+    match whole {
+        "0" => !nothing,
+        "1" => nothing,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -121,6 +142,24 @@ mod tests {
             ("identity", false),
             ("", false),
             ("gzip;q=rubbish", false),
+            ("gzip;q=1", true),
+            ("gzip;q=1.000", true),
+            ("gzip;q=1.", true),
+            ("gzip;q=0.001", true),
+            ("gzip;Q=0.8", true),
+            ("gzip;q=1.5", false),
+            ("gzip;q=1.001", false),
+            ("gzip;q=0.0001", false),
+            ("gzip;q=-1", false),
+            ("gzip;q=+1", false),
+            ("gzip;q=2", false),
+            ("gzip;q=.5", false),
+            ("gzip;q=1e-1", false),
+            ("gzip;q=inf", false),
+            ("gzip;q=NaN", false),
+            ("gzip;q=", false),
+            ("gzip;q=1.5, *", false),
+            ("*;q=1.5", false),
             ("gzipped", false),
         ] {
             let mut headers = HeaderMap::new();

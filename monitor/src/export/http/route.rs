@@ -1,58 +1,70 @@
-//! Which path gives what.
+//! Which request gives what.
 
-use hyper::header::{self, HeaderValue};
+use std::time::Instant;
+
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode, Uri};
 use jiff::Timestamp;
 
-use super::path;
+use super::kept::Kept;
 use super::reply::{self, HTML, Reply};
+use super::target::{LEAKS, Target, UNITS};
 use super::view::View;
-use crate::detection::verdict::State;
 use crate::export::snapshot::Snapshot;
 use crate::export::{api, health, metrics, page};
-
-const UNITS: &str = "/api/v1/units";
-const LEAKS: &str = "/api/v1/leaks";
-const ACTIONS: &str = "/api/v1/actions";
 
 /// No script, no image, no font, no frame: the page is text and its style.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; \
                       form-action 'none'; frame-ancestors 'none'";
 
 /// Answers one request. The body, if it has one, is nobody's business.
-pub(super) fn route(method: &Method, uri: &Uri, view: &View, telemetry_path: &str) -> Reply {
+pub(super) fn route(
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    view: &View,
+    kept: &Kept,
+    telemetry_path: &str,
+) -> Reply {
     if method != Method::GET && method != Method::HEAD {
         let sentence = "this server is read only: use GET or HEAD";
         let mut reply = reply::text(StatusCode::METHOD_NOT_ALLOWED, sentence);
         reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return reply;
     }
-    let path = uri.path();
-    // First, since the user may have chosen any path.
-    if path == telemetry_path {
-        let body = view
-            .snapshot()
-            .map_or_else(metrics::render_without_snapshot, |snapshot| metrics::render(&snapshot));
-        return reply::reply(StatusCode::OK, metrics::CONTENT_TYPE, body);
+    match Target::read(uri, telemetry_path) {
+        Ok(target) => {
+            let gzip = reply::takes_gzip(headers);
+            kept.get(&target, view, gzip, Instant::now(), || build(&target, view))
+        }
+        Err(refusal) => *refusal,
     }
-    match path {
-        "/" => status_page(view),
-        "/-/healthy" => verdict(view.alive(), "leakwatch is healthy."),
-        "/-/ready" => verdict(view.ready(), "leakwatch is ready."),
-        "/health" => {
+}
+
+fn build(target: &Target, view: &View) -> Reply {
+    match target {
+        Target::Metrics => {
+            let body = view.snapshot().map_or_else(metrics::render_without_snapshot, |snapshot| {
+                metrics::render(&snapshot)
+            });
+            reply::reply(StatusCode::OK, metrics::CONTENT_TYPE, body)
+        }
+        Target::Page => status_page(view),
+        Target::Healthy => verdict(view.alive(), "leakwatch is healthy."),
+        Target::Ready => verdict(view.ready(), "leakwatch is ready."),
+        Target::Health => {
             let snapshot = view.snapshot();
             let fresh = view.ready().is_ok();
             let document = health::document(snapshot.as_deref(), fresh, health::own_usage());
             reply::json(StatusCode::OK, &document)
         }
-        _ if path == "/api" || path.starts_with("/api/") => api(path, uri.query(), view),
-        _ => reply::text(
-            StatusCode::NOT_FOUND,
-            &format!(
-                "nothing is here; there is / and {telemetry_path}, /health, /-/healthy, \
-                 /-/ready, {UNITS}, {LEAKS} and {ACTIONS}"
-            ),
-        ),
+        Target::Units => of_snapshot(view, |s| reply::json(StatusCode::OK, &api::units(s))),
+        Target::Unit(name) => of_snapshot(view, |s| one_unit(s, name)),
+        Target::Leaks(state) => {
+            of_snapshot(view, |s| reply::json(StatusCode::OK, &api::leaks(s, *state)))
+        }
+        Target::Leak(id) => of_snapshot(view, |s| one_leak(s, id)),
+        Target::Actions => of_snapshot(view, |s| reply::json(StatusCode::OK, &api::actions(s))),
     }
 }
 
@@ -73,63 +85,32 @@ fn verdict(outcome: Result<(), String>, good: &str) -> Reply {
     }
 }
 
-fn api(path: &str, query: Option<&str>, view: &View) -> Reply {
-    let Some(snapshot) = view.snapshot() else {
-        let why = view.ready().err().unwrap_or_default();
-        return reply::json_error(StatusCode::SERVICE_UNAVAILABLE, &why);
-    };
-    let below = |prefix: &str| path.strip_prefix(prefix)?.strip_prefix('/');
-    if let Some(name) = below(UNITS) {
-        return one_unit(&snapshot, name);
-    }
-    if let Some(id) = below(LEAKS) {
-        return one_leak(&snapshot, id);
-    }
-    match path {
-        UNITS => reply::json(StatusCode::OK, &api::units(&snapshot)),
-        LEAKS => all_leaks(&snapshot, query),
-        ACTIONS => reply::json(StatusCode::OK, &api::actions(&snapshot)),
-        _ => not_found(&format!("nothing is here; there is {UNITS}, {LEAKS} and {ACTIONS}")),
-    }
+fn of_snapshot(view: &View, document: impl FnOnce(&Snapshot) -> Reply) -> Reply {
+    view.snapshot().map_or_else(
+        || {
+            let why = view.ready().err().unwrap_or_default();
+            reply::json_error(StatusCode::SERVICE_UNAVAILABLE, &why)
+        },
+        |snapshot| document(&snapshot),
+    )
 }
 
 fn one_unit(snapshot: &Snapshot, name: &str) -> Reply {
-    let Some(name) = path::decode(name) else { return bad_escape() };
-    api::unit(snapshot, &name).map_or_else(
+    api::unit(snapshot, name).map_or_else(
         || not_found(&format!("no unit has that name; {UNITS} lists them")),
         |unit| reply::json(StatusCode::OK, &unit),
     )
 }
 
 fn one_leak(snapshot: &Snapshot, id: &str) -> Reply {
-    let Some(id) = path::decode(id) else { return bad_escape() };
-    api::leak(snapshot, &id).map_or_else(
+    api::leak(snapshot, id).map_or_else(
         || not_found(&format!("no verdict has that id; {LEAKS} lists them")),
         |leak| reply::json(StatusCode::OK, leak),
     )
 }
 
-fn all_leaks(snapshot: &Snapshot, query: Option<&str>) -> Reply {
-    let wanted = path::parameter(query, "state");
-    let states = [State::Suspected, State::Confirmed, State::Resolved];
-    let state = match wanted.as_deref().map(|w| states.into_iter().find(|s| s.as_str() == w)) {
-        None => None,
-        Some(Some(state)) => Some(state),
-        Some(None) => {
-            let sentence = "state must be suspected, confirmed or resolved";
-            return reply::json_error(StatusCode::BAD_REQUEST, sentence);
-        }
-    };
-    reply::json(StatusCode::OK, &api::leaks(snapshot, state))
-}
-
 fn not_found(sentence: &str) -> Reply {
     reply::json_error(StatusCode::NOT_FOUND, sentence)
-}
-
-fn bad_escape() -> Reply {
-    let sentence = "the path has a broken percent escape, or is not UTF-8";
-    reply::json_error(StatusCode::BAD_REQUEST, sentence)
 }
 
 #[cfg(test)]
@@ -139,10 +120,15 @@ mod tests {
     use super::*;
     use crate::export::testing::{HOSTILE, hostile, night};
 
+    fn at(method: &Method, target: &str, view: &View, telemetry_path: &str) -> Reply {
+        let (uri, kept) = (target.parse().unwrap(), Kept::default());
+        route(method, &uri, &HeaderMap::new(), view, &kept, telemetry_path)
+    }
+
     fn get(view: &View, target: &str) -> (u16, String) {
-        let reply = route(&Method::GET, &target.parse().unwrap(), view, "/metrics");
+        let reply = at(&Method::GET, target, view, "/metrics");
         assert_eq!(reply.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
-        (reply.status().as_u16(), String::from_utf8(reply.into_body()).unwrap())
+        (reply.status().as_u16(), String::from_utf8(reply.into_body().to_vec()).unwrap())
     }
 
     fn full() -> View {
@@ -217,7 +203,7 @@ mod tests {
     #[test]
     fn only_get_and_head() {
         for method in [Method::POST, Method::DELETE, Method::OPTIONS] {
-            let reply = route(&method, &Uri::from_static("/health"), &full(), "/metrics");
+            let reply = at(&method, "/health", &full(), "/metrics");
             assert_eq!(reply.status(), StatusCode::METHOD_NOT_ALLOWED);
             assert_eq!(reply.headers()[header::ALLOW], "GET, HEAD");
         }
@@ -225,14 +211,14 @@ mod tests {
 
     #[test]
     fn the_telemetry_path_is_the_one_that_was_asked_for() {
-        let at = |path| route(&Method::GET, &Uri::from_static(path), &full(), "/own").status();
-        assert_eq!(at("/own"), StatusCode::OK);
-        assert_eq!(at("/metrics"), StatusCode::NOT_FOUND);
+        let status = |path| at(&Method::GET, path, &full(), "/own").status();
+        assert_eq!(status("/own"), StatusCode::OK);
+        assert_eq!(status("/metrics"), StatusCode::NOT_FOUND);
     }
 
     #[test]
     fn the_page_forbids_everything_but_its_style() {
-        let reply = route(&Method::GET, &Uri::from_static("/"), &full(), "/metrics");
+        let reply = at(&Method::GET, "/", &full(), "/metrics");
         let policy = reply.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
         assert!(policy.starts_with("default-src 'none'; style-src 'unsafe-inline'"), "{policy}");
     }

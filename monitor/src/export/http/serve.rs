@@ -1,48 +1,58 @@
 //! Accepting connections and letting go of them.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http_body_util::Full;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::sync::watch;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
+use super::guests::{Conduct, Guests};
+use super::host::Names;
+use super::kept::Kept;
 use super::patient::{Limits, Patient};
+use super::reply::Reply;
+use super::route;
 use super::view::View;
-use super::{reply, route};
 
-/// Connections at a time. For one more, the oldest that has not asked anything
-/// yet has to go, so that silent clients keep nobody out; where all have asked,
-/// the new one is closed at once.
-const MAX_CONNECTIONS: usize = 256;
 /// Bytes of request line and headers; hyper allows no less than 8192.
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_HEADERS: usize = 100;
+/// On one connection; then it is closed, and whoever has more to ask comes again
+/// and queues like the others.
+const MAX_REQUESTS: u64 = 100;
 const LIMITS: Limits = Limits { idle: Duration::from_secs(30), write: Duration::from_secs(20) };
 /// For a whole head; also the time a kept connection may wait for its next one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// For answers under way when the agent stops.
 const FAREWELL: Duration = Duration::from_millis(700);
 
+/// What is served besides the view.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Path of the metrics.
+    pub telemetry_path: String,
+    /// Names that may be in `Host` over loopback, besides those of this host.
+    pub allowed_hosts: Vec<String>,
+}
+
 /// What all connections share.
 struct Shared {
     view: Arc<View>,
     telemetry_path: String,
-    places: Arc<Semaphore>,
+    names: Names,
+    kept: Kept,
+    guests: Guests,
     limits: Limits,
-}
-
-/// A connection as the accepting loop remembers it.
-struct Guest {
-    asked: Arc<AtomicBool>,
-    task: AbortHandle,
 }
 
 /// Serves until `shutdown` turns true (or its sender is gone), then ends within
@@ -50,22 +60,28 @@ struct Guest {
 pub async fn serve(
     listeners: Vec<TcpListener>,
     view: Arc<View>,
-    telemetry_path: String,
+    site: Site,
     shutdown: watch::Receiver<bool>,
 ) {
-    serve_within(listeners, view, telemetry_path, shutdown, LIMITS).await;
+    serve_within(listeners, view, site, shutdown, LIMITS).await;
 }
 
 /// [`serve`], with limits that a test can wait for.
 pub(super) async fn serve_within(
     listeners: Vec<TcpListener>,
     view: Arc<View>,
-    telemetry_path: String,
+    site: Site,
     shutdown: watch::Receiver<bool>,
     limits: Limits,
 ) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let shared = Arc::new(Shared { view, telemetry_path, places, limits });
+    let shared = Arc::new(Shared {
+        view,
+        names: Names::new(&site.allowed_hosts),
+        telemetry_path: site.telemetry_path,
+        kept: Kept::default(),
+        guests: Guests::new(),
+        limits,
+    });
     let mut tasks = JoinSet::new();
     for listener in listeners {
         tasks.spawn(accept(listener, Arc::clone(&shared), shutdown.clone()));
@@ -75,15 +91,12 @@ pub(super) async fn serve_within(
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>, mut shutdown: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
-    let mut guests = VecDeque::new();
-    let mut full = false;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stopped(&mut shutdown) => break,
         };
         while connections.try_join_next().is_some() {}
-        guests.retain(|guest: &Guest| !guest.task.is_finished());
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -94,21 +107,15 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut shutdown: watch:
                 continue;
             }
         };
-        let Some(place) = place(&shared.places, &mut guests).await else {
-            if !full {
-                tracing::warn!(limit = MAX_CONNECTIONS, "too many connections: closing new ones");
-            }
-            full = true;
-            continue;
-        };
-        full = false;
-        let asked = Arc::new(AtomicBool::new(false));
-        let (shared, shutdown, tell) = (Arc::clone(&shared), shutdown.clone(), Arc::clone(&asked));
+        let Some(place) = shared.guests.place().await else { continue };
+        let conduct = Arc::new(Conduct::new());
+        let conversation =
+            converse(stream, Arc::clone(&shared), Arc::clone(&conduct), shutdown.clone());
         let task = connections.spawn(async move {
-            converse(stream, &shared, &tell, shutdown).await;
+            conversation.await;
             drop(place);
         });
-        guests.push_back(Guest { asked, task });
+        shared.guests.seat(conduct, task);
     }
     drop(listener);
     let farewell = async { while connections.join_next().await.is_some() {} };
@@ -116,35 +123,30 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut shutdown: watch:
     connections.shutdown().await;
 }
 
-/// A place for one more, where there is one or one can be made.
-async fn place(
-    places: &Arc<Semaphore>,
-    guests: &mut VecDeque<Guest>,
-) -> Option<OwnedSemaphorePermit> {
-    if let Ok(place) = Arc::clone(places).try_acquire_owned() {
-        return Some(place);
-    }
-    let silent = guests.iter().position(|guest| !guest.asked.load(Ordering::Relaxed))?;
-    guests.remove(silent)?.task.abort();
-    // It gives its place back as soon as the runtime drops it.
-    let freed = Arc::clone(places).acquire_owned();
-    timeout(Duration::from_millis(100), freed).await.ok()?.ok()
-}
-
 async fn converse(
     stream: TcpStream,
-    shared: &Shared,
-    asked: &AtomicBool,
+    shared: Arc<Shared>,
+    conduct: Arc<Conduct>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
-        asked.store(true, Ordering::Relaxed);
-        let answer =
-            route::route(request.method(), request.uri(), &shared.view, &shared.telemetry_path);
-        let answer = reply::encode(request.headers(), answer);
-        async { Ok::<_, Infallible>(answer) }
+    let loopback = stream.local_addr().is_ok_and(|a| a.ip().to_canonical().is_loopback());
+    let service = service_fn(|request: Request<Incoming>| {
+        let (shared, asked) = (&*shared, conduct.asks());
+        async move {
+            // Who has had an answer lets the others have theirs first: else one
+            // that asks a hundred things at once would have a hundred in a row.
+            if asked > 1 {
+                yield_now().await;
+            }
+            let mut answer = answer(&request, shared, loopback);
+            if asked >= MAX_REQUESTS {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok::<_, Infallible>(answer.map(Full::new))
+        }
     });
-    let io = Patient::new(TokioIo::new(stream), shared.limits);
+    let io = Patient::new(TokioIo::new(stream), shared.limits, Arc::clone(&conduct));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -163,6 +165,15 @@ async fn converse(
     if let Err(error) = result {
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+fn answer(request: &Request<Incoming>, shared: &Shared, loopback: bool) -> Reply {
+    let (uri, headers) = (request.uri(), request.headers());
+    if let Err(refusal) = shared.names.check(request.version(), uri, headers, loopback) {
+        return *refusal;
+    }
+    let path = &shared.telemetry_path;
+    route::route(request.method(), uri, headers, &shared.view, &shared.kept, path)
 }
 
 async fn stopped(shutdown: &mut watch::Receiver<bool>) {

@@ -1,4 +1,4 @@
-//! `/metrics`: Prometheus text, built anew at each scrape from one snapshot.
+//! `/metrics`: Prometheus text, built from one snapshot.
 //!
 //! Nothing is registered and nothing is kept, so a unit that has gone leaves no
 //! series behind. What is unknown is absent, never 0. No label holds a pid or

@@ -5,13 +5,17 @@ use std::cmp::{Ordering, Reverse};
 use crate::detection::verdict::{Leak, Rule, State};
 
 /// Sorts: confirmed before suspected before resolved; within a state what hits
-/// its limit first, then what grows fastest, then what holds most.
+/// its limit first, then what grows fastest, then what holds most. Those that are
+/// over are equal: a stable sort leaves them as they come, newest first.
 pub(super) fn worst_first(a: &Leak, b: &Leak) -> Ordering {
     let gravity = |l: &Leak| match l.state {
         State::Confirmed => 0,
         State::Suspected => 1,
         State::Resolved => 2,
     };
+    if !is_open(a) && !is_open(b) {
+        return Ordering::Equal;
+    }
     let deadline = |l: &Leak| l.exhausts_at.map_or((true, 0), |t| (false, t.as_second()));
     gravity(a)
         .cmp(&gravity(b))

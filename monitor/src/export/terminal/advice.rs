@@ -1,19 +1,28 @@
 //! What to do next, rule by rule.
 
-use crate::detection::verdict::{Leak, Rule};
+use crate::detection::verdict::{Leak, Resource, Rule};
 
-/// Sentences, the most useful first. Pids are those of the examples: they were
-/// true when the census saw them.
+/// Sentences, the most useful first: those of the one rule that knows best what
+/// is wrong, for two advices in one list contradict each other. Pids are those of
+/// the examples: they were true when the census saw them.
 pub(super) fn next(leak: &Leak) -> Vec<String> {
-    let mut out = Vec::new();
-    for rule in &leak.rules {
-        for sentence in of_rule(*rule, leak) {
-            if !out.contains(&sentence) {
-                out.push(sentence);
-            }
-        }
+    leading(&leak.rules).map_or_else(Vec::new, |rule| of_rule(rule, leak))
+}
+
+/// The first near-certain rule, else the first that speaks of a leak, else the
+/// first.
+fn leading(rules: &[Rule]) -> Option<Rule> {
+    let first = |wanted: fn(Rule) -> bool| rules.iter().copied().find(|rule| wanted(*rule));
+    first(is_near_certain)
+        .or_else(|| first(|rule| rule != Rule::Headroom))
+        .or_else(|| first(|_| true))
+}
+
+const fn is_near_certain(rule: Rule) -> bool {
+    match rule {
+        Rule::UnclosedLogHandle | Rule::DeletedFileHeld | Rule::Zombie | Rule::Orphan => true,
+        Rule::RisingFloor | Rule::ThreadGrowth | Rule::Headroom => false,
     }
-    out
 }
 
 fn of_rule(rule: Rule, leak: &Leak) -> Vec<String> {
@@ -57,16 +66,21 @@ fn of_rule(rule: Rule, leak: &Leak) -> Vec<String> {
              `mode = \"enforce\"`."
                 .to_owned(),
         ],
-        Rule::Headroom => vec![
-            format!(
-                "Gain time: `prlimit --pid {pid} --nofile=SOFT:HARD` now, `LimitNOFILE=` (or \
-                 `TasksMax=`) in the unit for good."
-            ),
-            "See whether another verdict of this unit says why.".to_owned(),
-        ],
+        Rule::Headroom => {
+            let gain = match leak.resource {
+                Resource::Fd | Resource::File => format!(
+                    "Gain time: `prlimit --pid {pid} --nofile=SOFT:HARD` now, `LimitNOFILE=` in \
+                     the unit for good."
+                ),
+                Resource::Thread | Resource::Process => "Gain time: write a higher number into \
+                     `pids.max` of the cgroup now, `TasksMax=` in the unit for good."
+                    .to_owned(),
+            };
+            vec![gain, "See whether another verdict of this unit says why.".to_owned()]
+        }
     };
-    let statistical = matches!(rule, Rule::UnclosedLogHandle | Rule::RisingFloor);
-    if statistical && leak.opener.is_empty() {
+    let wants_opener = matches!(rule, Rule::UnclosedLogHandle | Rule::RisingFloor);
+    if wants_opener && leak.opener.is_empty() {
         sentences.push(
             "The opener is unknown: set `probes = \"always\"` and `stacks = \"always\"` to have \
              it named."
@@ -74,4 +88,74 @@ fn of_rule(rule: Rule, leak: &Leak) -> Vec<String> {
         );
     }
     sentences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::testing::night;
+
+    /// A verdict by these rules, its opener known, without an example.
+    fn by(rules: &[Rule]) -> Leak {
+        let mut leak = night().leaks.remove(0);
+        leak.examples.clear();
+        leak.opener.push(crate::detection::verdict::Frame {
+            function: "open".to_owned(),
+            file: None,
+            line: None,
+            module: None,
+        });
+        leak.resource = Resource::Fd;
+        leak.rules = rules.to_vec();
+        leak
+    }
+
+    #[test]
+    fn each_rule_has_advice_of_its_own() {
+        for (rule, part) in [
+            (Rule::UnclosedLogHandle, "Close each log"),
+            (Rule::DeletedFileHeld, "reopen its file after rotation"),
+            (Rule::RisingFloor, "opens and does not close"),
+            (Rule::ThreadGrowth, "Join or detach every thread"),
+            (Rule::Zombie, "wait for its children"),
+            (Rule::Orphan, "Stop the children with the service"),
+            (Rule::Headroom, "LimitNOFILE="),
+        ] {
+            for other in Rule::ALL {
+                let text = next(&by(&[other])).join("\n");
+                assert_eq!(text.contains(part), other == rule, "{rule} of {other}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_near_certain_rule_is_the_one_that_advises() {
+        use Rule::{
+            DeletedFileHeld, Headroom, Orphan, RisingFloor, ThreadGrowth, UnclosedLogHandle, Zombie,
+        };
+        for (rules, want) in [
+            (&[UnclosedLogHandle, RisingFloor][..], UnclosedLogHandle),
+            (&[RisingFloor, UnclosedLogHandle], UnclosedLogHandle),
+            (&[UnclosedLogHandle, DeletedFileHeld, RisingFloor], UnclosedLogHandle),
+            (&[DeletedFileHeld, UnclosedLogHandle], DeletedFileHeld),
+            (&[RisingFloor, DeletedFileHeld], DeletedFileHeld),
+            (&[ThreadGrowth, Zombie], Zombie),
+            (&[Zombie, Orphan], Zombie),
+            (&[RisingFloor, Headroom], RisingFloor),
+            (&[Headroom, ThreadGrowth], ThreadGrowth),
+            (&[Headroom, Orphan], Orphan),
+            (&[RisingFloor], RisingFloor),
+        ] {
+            assert_eq!(next(&by(rules)), next(&by(&[want])), "{rules:?}");
+        }
+        assert!(next(&by(&[])).is_empty());
+    }
+
+    #[test]
+    fn a_limit_is_raised_where_it_is() {
+        let mut leak = by(&[Rule::Headroom]);
+        leak.resource = Resource::Thread;
+        let text = next(&leak).join("\n");
+        assert!(text.contains("TasksMax=") && !text.contains("nofile"), "{text}");
+    }
 }

@@ -12,7 +12,10 @@ use crate::export::rank;
 /// Where the permission to look is missing.
 const UNSEEN: &str = "?";
 
-/// The overview: verdicts, worst first, then the units. No line is longer than
+/// How many verdicts that are over are shown.
+const MAX_OVER: usize = 5;
+
+/// The overview: open verdicts, worst first, the units, then what is over. No line is longer than
 /// `width` characters, of which there are at least 60.
 pub fn status(units: &UnitsDoc, leaks: &LeaksDoc, width: usize) -> String {
     let width = width.max(MIN_WIDTH);
@@ -23,6 +26,7 @@ pub fn status(units: &UnitsDoc, leaks: &LeaksDoc, width: usize) -> String {
         verdict(&mut lines, leak, width);
     }
     table(&mut lines, units, &sorted, width);
+    over(&mut lines, &sorted, width);
     let mut text = String::new();
     for line in lines {
         text.push_str(line.trim_end());
@@ -43,10 +47,7 @@ fn headline(leaks: &[&Leak]) -> String {
 
 fn verdict(lines: &mut Vec<String>, leak: &Leak, width: usize) {
     let rules: Vec<&str> = leak.rules.iter().map(|rule| rule.as_str()).collect();
-    let id = clip(&leak.id, 12);
-    let head = format!("{}  {}", leak.state.as_str().to_uppercase(), leak.unit);
-    let room = width - id.chars().count() - 2;
-    lines.push(format!("{}  {id}", left(&head, room)));
+    lines.push(head(leak, &leak.state.as_str().to_uppercase(), width));
 
     let rules = format!("  {}", rules.join(", "));
     let cohort = format!("{} {}", leak.kind, leak.cohort);
@@ -70,6 +71,35 @@ fn verdict(lines: &mut Vec<String>, leak: &Leak, width: usize) {
         lines.push(clip(&format!("  {sentence}"), width));
     }
     lines.push(String::new());
+}
+
+/// A title with the verdict's id at the right.
+fn head(leak: &Leak, state: &str, width: usize) -> String {
+    let id = clip(&leak.id, 12);
+    let room = width - id.chars().count() - 2;
+    format!("{}  {id}", left(&format!("{state}  {}", leak.unit), room))
+}
+
+/// The newest that are over, and why they are: in lower case, after all else, for
+/// nobody has to do anything about them.
+fn over(lines: &mut Vec<String>, leaks: &[&Leak], width: usize) {
+    let over: Vec<&&Leak> = leaks.iter().filter(|leak| !rank::is_open(leak)).collect();
+    for leak in over.iter().take(MAX_OVER) {
+        lines.extend([String::new(), head(leak, leak.state.as_str(), width)]);
+        lines.push(format!(
+            "  {}",
+            clip_middle(&format!("{} {}", leak.kind, leak.cohort), width - 2)
+        ));
+        if let Some(reason) = leak.evidence.last() {
+            let reason = reason.strip_prefix("resolved: ").unwrap_or(reason);
+            lines.push(format!("  {}", clip(reason, width - 2)));
+        }
+    }
+    if over.len() > MAX_OVER {
+        let more = over.len() - MAX_OVER;
+        let hint = format!("{more} more are over; `leakwatch status --json` lists them");
+        lines.extend([String::new(), clip(&hint, width)]);
+    }
 }
 
 fn table(lines: &mut Vec<String>, doc: &UnitsDoc, leaks: &[&Leak], width: usize) {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::detection::verdict::{Leak, State};
 use crate::export::api;
 use crate::export::testing::{HOSTILE, hostile, night};
 
@@ -39,6 +40,10 @@ nginx.service                          14         14/1024      4     2    0    0
 vault.service                           ?               ?      4     2    0    0
 
 ? cannot be seen; `leakwatch doctor` says why and what to grant
+
+resolved  nginx.service                                             c0ffee000001
+  log /var/log/nginx/access.log.{n}
+  Over: the 3 deleted files were closed after SIGUSR1.
 ";
     assert_eq!(got, want, "\n{got}");
 }
@@ -99,12 +104,19 @@ fn a_quiet_host_says_so() {
 }
 
 #[test]
-fn every_rule_has_advice() {
-    use crate::detection::verdict::Rule;
-    let mut leak = night().leaks.remove(0);
-    leak.examples.clear();
-    for rule in Rule::ALL {
-        leak.rules = vec![rule];
-        assert!(!advice::next(&leak).is_empty(), "{rule}");
+fn the_newest_that_are_over_come_last_and_the_rest_is_counted() {
+    let mut snapshot = night();
+    let over = snapshot.leaks.pop().unwrap();
+    assert_eq!(over.state, State::Resolved);
+    for i in 1..=9 {
+        // Nothing that any other order could go by.
+        let (held, growth_per_hour) = (i % 4, f64::from(u32::try_from(i).unwrap() % 3));
+        snapshot.leaks.push(Leak { id: format!("over{i}"), held, growth_per_hour, ..over.clone() });
     }
+    let got = status(&api::units(&snapshot), &api::leaks(&snapshot, None), 80);
+    fits(&got, 80);
+    let ids: Vec<&str> = got.lines().filter_map(|l| l.find("over").map(|at| &l[at..])).collect();
+    assert_eq!(ids[..5], ["over1", "over2", "over3", "over4", "over5"], "{got}");
+    assert!(got.find("UNIT  ") < got.find("resolved  "), "{got}");
+    assert!(got.ends_with("\n4 more are over; `leakwatch status --json` lists them\n"), "{got}");
 }

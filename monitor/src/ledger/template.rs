@@ -32,10 +32,11 @@ pub(crate) fn directory(template: &str) -> Option<&str> {
 }
 
 /// Numbers become `{n}`, hexadecimal runs and uuids `{hex}`, random names `{x}`.
+///
+/// What is in the name comes first and its escapes after that: the digits of
+/// `\u{1b}` are not the file's.
 pub(crate) fn of_path(path: &[u8]) -> String {
-    let plain =
-        std::str::from_utf8(path).ok().filter(|s| s.bytes().all(|c| (32..127).contains(&c)));
-    let text = plain.map_or_else(|| Cow::Owned(text::printable(path)), Cow::Borrowed);
+    let text = String::from_utf8_lossy(path);
     let mut out = String::with_capacity(text.len());
     for (i, component) in text.split('/').enumerate() {
         if i > 0 {
@@ -43,7 +44,7 @@ pub(crate) fn of_path(path: &[u8]) -> String {
         }
         push_component(&mut out, component);
     }
-    out
+    if out.bytes().all(|c| (32..127).contains(&c)) { out } else { text::printable(out.as_bytes()) }
 }
 
 fn push_component(out: &mut String, component: &str) {
@@ -155,23 +156,31 @@ mod tests {
     #[test]
     fn templates() {
         for (path, want) in [
-            ("/var/log/agent-12.jsonl", "/var/log/agent-{n}.jsonl"),
-            ("/srv/deadbeef01/x", "/srv/{hex}/x"),
-            ("/srv/facade/x", "/srv/facade/x"),
-            ("/srv/0b0e1996-975c-02c9-8c51-0123456789ab.db", "/srv/{hex}.db"),
-            ("/tmp/tmpab_c12de", "/tmp/tmp{x}"),
-            ("/tmp/ibAb3xZ9", "/tmp/{x}"),
-            ("/data/base/16384/2619_vm", "/data/base/{n}/{n}_vm"),
-            ("/opt/python3/CamelCase", "/opt/python{n}/CamelCase"),
-            ("/x/höflich7", "/x/höflich{n}"),
-            ("/x/a\nb", "/x/a\\u{n}a{n}b"),
-            ("/", "/"),
+            (&b"/var/log/agent-12.jsonl"[..], "/var/log/agent-{n}.jsonl"),
+            (b"/srv/deadbeef01/x", "/srv/{hex}/x"),
+            (b"/srv/facade/x", "/srv/facade/x"),
+            (b"/srv/0b0e1996-975c-02c9-8c51-0123456789ab.db", "/srv/{hex}.db"),
+            (b"/tmp/tmpab_c12de", "/tmp/tmp{x}"),
+            (b"/tmp/ibAb3xZ9", "/tmp/{x}"),
+            (b"/data/base/16384/2619_vm", "/data/base/{n}/{n}_vm"),
+            (b"/opt/python3/CamelCase", "/opt/python{n}/CamelCase"),
+            ("/x/höflich7".as_bytes(), "/x/höflich{n}"),
+            (b"/", "/"),
+            // Escapes are of what the name has become, and whole.
+            (b"/x/a\nb", "/x/a\\u{a}b"),
+            (b"/x/1\n2", "/x/{n}\\u{a}{n}"),
+            (b"/x/\x1b[2Jgone.log", "/x/\\u{1b}[{n}Jgone.log"),
+            (b"/x/\x1b]0;7\x07", "/x/\\u{1b}]{n};{n}\\u{7}"),
+            ("/x/\u{202e}gol.7".as_bytes(), "/x/\\u{202e}gol.{n}"),
+            ("/x/\u{85}\u{200f}3".as_bytes(), "/x/\\u{85}\\u{200f}{n}"),
+            (b"/x/bad\xff12", "/x/bad\u{fffd}{n}"),
+            // What only looks like an escape has a number of its own.
+            (b"/x/\\u{1b}", "/x/\\u{{n}b}"),
+            (b"/x\n/deadbeef01\t", "/x\\u{a}/{hex}\\u{9}"),
+            (b"/x/0b0e1996-975c-02c9-8c51-0123456789ab\n", "/x/{hex}\\u{a}"),
+            (b"/x/tmpab_c12de\n", "/x/tmpab_c{n}de\\u{a}"),
         ] {
-            if path.contains('\n') {
-                assert!(!of_path(path.as_bytes()).contains('\n'));
-            } else {
-                assert_eq!(of_path(path.as_bytes()), want, "{path}");
-            }
+            assert_eq!(of_path(path), want, "{}", path.escape_ascii());
         }
     }
 

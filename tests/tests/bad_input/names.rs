@@ -68,6 +68,15 @@ fn hostile_company_is_known(agent: &Agent) -> usize {
     let wild: Vec<_> =
         paths.iter().filter(|p| !is_harmless(p.as_bytes()) || p.contains('\n')).collect();
     assert!(wild.is_empty(), "{wild:?}");
+    // Cohorts too, with whole escapes: their digits are none of the file's.
+    let cohorts: Vec<&str> = leaks.iter().map(|l| l.cohort.as_str()).collect();
+    assert!(
+        cohorts.iter().all(|c| is_harmless(c.as_bytes()) && !c.contains("\\u{{")),
+        "{cohorts:?}"
+    );
+    for part in ["line\\u{a}break.log", "\\u{1b}[{n}J"] {
+        assert!(cohorts.iter().any(|c| c.contains(part)), "{part:?} of {cohorts:#?}");
+    }
     // Without their directory, and only the start: one is very long.
     let names: std::collections::BTreeSet<String> = paths
         .iter()

@@ -1,5 +1,6 @@
 //! What /proc says, read anew for each question: the second opinion of the suites.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
@@ -78,4 +79,31 @@ pub fn bpf_ids() -> Vec<String> {
         }
     }
     ids
+}
+
+/// The BPF programs that `pid` has attached, each with what it is attached to. A
+/// pass of an iterator is none.
+pub fn bpf_attached(pid: u32) -> BTreeSet<String> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return BTreeSet::new() };
+    let texts = entries.flatten().filter_map(|e| fs::read_to_string(e.path()).ok());
+    texts
+        .filter(|text| text.contains("link_id:") && !text.contains("link_type:\titer"))
+        .map(|text| {
+            let of = |line: &&str| line.starts_with("prog_id:") || line.starts_with("tp_name:");
+            text.lines().filter(of).collect::<Vec<_>>().join(" ")
+        })
+        .collect()
+}
+
+/// The file whose code `pid` has at an address; `None` where no code is there.
+pub fn code_at(pid: u32, address: u64) -> Option<String> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+    maps.lines().find_map(|line| {
+        // from-to rwxp offset device inode path
+        let mut words = line.split_ascii_whitespace();
+        let (from, to) = words.next()?.split_once('-')?;
+        let hex = |text| u64::from_str_radix(text, 16).ok();
+        let code = words.next()?.contains('x') && (hex(from)?..hex(to)?).contains(&address);
+        code.then(|| words.nth(3).unwrap_or("no file").to_owned())
+    })
 }

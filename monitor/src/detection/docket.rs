@@ -281,9 +281,11 @@ fn leak(
         pinned_bytes: findings.iter().map(|f| f.pinned_bytes).max().unwrap_or(0),
         confidence: confidence(findings, lossy),
         evidence: findings.iter().flat_map(|f| f.evidence.iter().cloned()).collect(),
+        // The probes that told it may be gone since: it was so all the same.
         opener: findings
             .iter()
             .map(|f| &f.opener)
+            .chain(old.iter().map(|l| &l.opener))
             .find(|o| !o.is_empty())
             .cloned()
             .unwrap_or_default(),

@@ -41,6 +41,8 @@ pub(crate) struct World {
     pub now: Boottime,
     pub changes: Vec<Change>,
     pub flows: bool,
+    /// What the probes told of openers, by number.
+    pub stacks: BTreeMap<u32, Vec<u64>>,
     pub task_probes: bool,
     pub exact: bool,
     processes: BTreeMap<u32, (ProcessSample, Arc<Unit>)>,
@@ -61,6 +63,7 @@ impl World {
             now: Boottime(1_000_000_000_000),
             changes: Vec::new(),
             flows: false,
+            stacks: BTreeMap::new(),
             task_probes: false,
             exact: true,
             processes: BTreeMap::new(),
@@ -256,7 +259,7 @@ impl World {
             fd_probes: self.flows,
             task_probes: self.task_probes,
             flows: self.flows.then(BTreeMap::new),
-            stacks: BTreeMap::new(),
+            stacks: self.stacks.clone(),
             pids_max: BTreeMap::new(),
             sources: vec![source(
                 "census",

@@ -1,6 +1,7 @@
 use super::*;
 use crate::attribution::unit::UnitKind;
 use crate::ledger::testing::World;
+use crate::source::model::FdBirth;
 
 const APP: (&str, UnitKind) = ("app.service", UnitKind::Service);
 
@@ -73,6 +74,31 @@ fn what_comes_back_is_the_same_verdict() {
         [(None, suspected), (Some(suspected), State::Resolved), (Some(State::Resolved), suspected)]
     );
     assert_eq!(w.docket.leaks().len(), 1);
+}
+
+#[test]
+fn the_opener_is_not_forgotten_when_the_probes_go() {
+    let (mut w, p) = leaky();
+    assert!(w.only().opener.is_empty());
+    // Probes come, and see the next ones being opened.
+    w.stacks.insert(7, vec![0x40_1000, 0x40_2000]);
+    for _ in 0..20 {
+        let fd = w.open(p, "/srv/app/data.db");
+        let at = w.now + Duration::from_secs(1);
+        w.fd(p, fd).birth = Some(FdBirth { at, tid: p, stack: Some(7) });
+        w.look();
+    }
+    let told: Vec<String> = w.only().opener.into_iter().map(|f| f.function).collect();
+    assert_eq!(told, ["0x401000", "0x402000"]);
+    // They go, and take their records with them.
+    w.stacks.clear();
+    w.fds(p).iter_mut().for_each(|f| f.birth = None);
+    w.look();
+    assert_eq!(w.only().opener.len(), 2);
+    w.exit(p);
+    w.look();
+    let over = w.docket.leaks().remove(0);
+    assert_eq!((over.state, over.opener.len()), (State::Resolved, 2));
 }
 
 #[test]

@@ -139,7 +139,7 @@ async fn watch(options: Options) -> Result<(), Error> {
     let mut acts = JoinSet::new();
     tracing::info!(addresses = %addresses.join(" "), "leakwatch watches");
 
-    worker.look(turn.demand(), Vec::new());
+    worker.look(Vec::new());
     let mut busy = true;
     let mut pending = Vec::new();
     let mut next_look = Instant::now() + turn.interval();
@@ -155,11 +155,12 @@ async fn watch(options: Options) -> Result<(), Error> {
             _ = reload.recv() => {
                 if let Some(config) = reread(options.config_path.as_deref(), &mut turn) {
                     worker.reconfigure(config);
+                    worker.demand(turn.demand());
                 }
                 view.publish(Arc::new(turn.snapshot()));
             }
             () = sleep_until(next_look), if !busy => {
-                busy = worker.look(turn.demand(), std::mem::take(&mut pending));
+                busy = worker.look(std::mem::take(&mut pending));
                 next_look = Instant::now() + turn.interval();
             }
             looked = observations.recv() => {
@@ -170,7 +171,10 @@ async fn watch(options: Options) -> Result<(), Error> {
                 turn.tasks(&events);
                 pending.extend(events);
                 match looked {
-                    Looked::Saw(seen, cpu) => turn.observed(*seen, cpu),
+                    Looked::Saw(seen, cpu) => {
+                        turn.observed(*seen, cpu);
+                        worker.demand(turn.demand());
+                    }
                     Looked::Failed(e) => tracing::error!("the census failed: {e}"),
                 }
                 next_look = Instant::now() + turn.interval();
@@ -189,6 +193,7 @@ async fn watch(options: Options) -> Result<(), Error> {
             () = sleep_until(next_judgement.unwrap_or_else(Instant::now)), if next_judgement.is_some() => {
                 next_judgement = None;
                 turn.judge();
+                worker.demand(turn.demand());
                 perform(&mut turn, &mut acts, &reported);
                 view.publish(Arc::new(turn.snapshot()));
             }

@@ -113,7 +113,7 @@ unsafe fn try_census<const NAMED: bool>(ctx: *mut TaskFile) -> Option<()> {
         if mode & S_IFMT == S_IFSOCK {
             socket(file, header);
         }
-        let (set, mark) = mark(settings, record, file, inode)?;
+        let (set, mark) = mark(settings, record, file)?;
         let [a, b, c, d] = *set;
         let known = a == mark || b == mark || c == mark || d == mark;
         let seq = (*(*ctx).meta).seq;
@@ -150,21 +150,24 @@ unsafe fn try_census<const NAMED: bool>(ctx: *mut TaskFile) -> Option<()> {
 /// The mark of a file changes with what its path is made of: the entry of its
 /// directory, and the count that a rename of it raises (`fs/dcache.c: __d_move`).
 /// Only the rename of a directory above goes unnoticed, until its epoch ends.
+/// Addresses are given out again, and on a busy host all of a file's at once, so
+/// the number of the inode is in it and not the address.
 #[inline(always)]
 unsafe fn mark(
     settings: &Settings,
     record: *mut CensusRecord,
     file: *const u8,
-    inode: *const u8,
 ) -> Option<(*mut PathSet, u32)> {
     // SAFETY: typed `struct file` and `struct dentry`; the record is a map value
-    // whose path is not made yet.
-    let (seq, [file, dentry, inode]) = unsafe {
+    // whose header is complete and whose path is not made yet.
+    let (inode, device) = unsafe { ((*record).header.inode, (*record).header.device) };
+    // SAFETY: likewise.
+    let (seq, [file, dentry]) = unsafe {
         let dentry: *const u8 = typed(file, off!(file_dentry));
         // The verifier lets nobody calculate with typed pointers; what is read
         // back from a map has no type.
-        let plain = (&raw mut (*record).path).cast::<[u64; 3]>();
-        core::ptr::write_volatile(plain, [file as u64, dentry as u64, inode as u64]);
+        let plain = (&raw mut (*record).path).cast::<[u64; 2]>();
+        core::ptr::write_volatile(plain, [file as u64, dentry as u64]);
         (typed::<u32>(dentry, off!(dentry_seq)), core::ptr::read_volatile(plain))
     };
     // Slab objects differ in their middle bits; a multiplication carries them up.
@@ -172,7 +175,8 @@ unsafe fn mark(
     let epoch = settings.path_epochs[place as usize & (PATH_EPOCHS - 1)];
     let mark = (file >> 6)
         .wrapping_add((dentry >> 6).wrapping_mul(31))
-        .wrapping_add((inode >> 3).wrapping_mul(0x1_0001))
+        .wrapping_add(inode.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        .wrapping_add(u64::from(device) << 12)
         .wrapping_add(u64::from(seq) << 40)
         .wrapping_add(u64::from(epoch) << 20)
         .wrapping_mul(0xd6e8_feb8_6659_fd93);

@@ -46,7 +46,8 @@ pub(super) enum Looked {
 }
 
 enum Order {
-    Look(Demand, Vec<TaskEvent>),
+    Look(Vec<TaskEvent>),
+    Demand(Demand),
     Reconfigure(Box<Config>),
 }
 
@@ -67,8 +68,14 @@ impl Worker {
     }
 
     /// Asks for a look; false if the thread is gone.
-    pub(super) fn look(&self, demand: Demand, events: Vec<TaskEvent>) -> bool {
-        self.orders.send(Order::Look(demand, events)).is_ok()
+    pub(super) fn look(&self, events: Vec<TaskEvent>) -> bool {
+        self.orders.send(Order::Look(events)).is_ok()
+    }
+
+    /// Says what deserves probes, and whose each process is, so that the programs
+    /// count for the right unit from now on.
+    pub(super) fn demand(&self, demand: Demand) {
+        let _ = self.orders.send(Order::Demand(demand));
     }
 
     /// Passes a new config on.
@@ -79,8 +86,12 @@ impl Worker {
 
 fn serve(mut source: Source, inbox: &Receiver<Order>, looked: &mpsc::Sender<Looked>) {
     for order in inbox {
-        let (demand, events) = match order {
-            Order::Look(demand, events) => (demand, events),
+        let events = match order {
+            Order::Look(events) => events,
+            Order::Demand(demand) => {
+                source.demand(&demand, Boottime::now());
+                continue;
+            }
             Order::Reconfigure(config) => {
                 source.reconfigure(&config);
                 continue;
@@ -88,7 +99,6 @@ fn serve(mut source: Source, inbox: &Receiver<Order>, looked: &mpsc::Sender<Look
         };
         let before = thread_time();
         source.note(&events);
-        source.demand(&demand, Boottime::now());
         let result = match source.look() {
             Ok(seen) => Looked::Saw(Box::new(seen), thread_time().saturating_sub(before)),
             Err(e) => Looked::Failed(e),

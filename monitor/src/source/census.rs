@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 
@@ -10,7 +10,7 @@ use leakwatch_common::{CENSUS_PATH_MAX, CensusHeader, PATH_KNOWN, PATH_REFUSED, 
 
 use super::fdkind::classify;
 use super::known::{KnownFile, KnownFiles};
-use super::model::{FdBirth, FdKind, FdSample, SocketState};
+use super::model::{FdBirth, FdKind, FdSample, KernelStr, SocketState};
 use crate::time::Boottime;
 
 /// The descriptors of one process, as (start time in ns, descriptors).
@@ -29,25 +29,23 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Reads one pass to its end. `None` where the kernel relied on a path that
-    /// is not known here: then it must be made to send all of them again, as
-    /// after an error.
+    /// Reads one pass to its end.
     ///
     /// # Errors
-    /// The kernel's; or `InvalidData` if the records are not of this version.
-    pub fn read(&mut self, pass: File) -> io::Result<Option<Tables>> {
+    /// The kernel's; or `InvalidData` if the records are not of this version. The
+    /// kernel must then be made to send all paths again.
+    pub fn read(&mut self, pass: impl Read) -> io::Result<Tables> {
         let tables = self.tables(pass);
-        match &tables {
-            Ok(Some(tables)) => {
-                self.known.turn();
-                self.sizes = tables.iter().map(|(tgid, (_, fds))| (*tgid, fds.len())).collect();
-            }
-            _ => self.known = KnownFiles::default(),
+        if let Ok(tables) = &tables {
+            self.known.turn();
+            self.sizes = tables.iter().map(|(tgid, (_, fds))| (*tgid, fds.len())).collect();
+        } else {
+            self.known = KnownFiles::default();
         }
         tables
     }
 
-    fn tables(&mut self, mut pass: File) -> io::Result<Option<Tables>> {
+    fn tables(&mut self, mut pass: impl Read) -> io::Result<Tables> {
         let mut tables = Tables::new();
         // The iterator gives one process after the other.
         let mut open: Option<(u32, u64, Vec<FdSample>)> = None;
@@ -66,8 +64,7 @@ impl Reader {
             let mut at = 0;
             while let Some((header, path)) = record(&buffer[at..filled])? {
                 at += size_of::<CensusHeader>() + path.len();
-                let Some(file) = self.file(&header, path) else { return Ok(None) };
-                let sample = sample(&header, file);
+                let sample = sample(&header, self.file(&header, path));
                 match &mut open {
                     Some((tgid, _, fds)) if *tgid == header.tgid => fds.push(sample),
                     _ => {
@@ -86,16 +83,21 @@ impl Reader {
         if let Some(done) = open {
             close(&mut tables, done);
         }
-        if filled == 0 { Ok(Some(tables)) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+        if filled == 0 { Ok(tables) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
-    /// What is told of a file by name: from this record or from an earlier pass.
-    fn file(&mut self, header: &CensusHeader, path: &[u8]) -> Option<&KnownFile> {
-        if header.path_len == PATH_KNOWN {
-            return self.known.again(header.file, header.inode, header.device);
+    /// What is told of a file by name: from this record, from an earlier pass, or
+    /// by /proc.
+    ///
+    /// The kernel can rely on a path that is not here: that of a file which was in
+    /// no table at the last pass, for it was in flight over a socket, say.
+    fn file(&mut self, header: &CensusHeader, path: &[u8]) -> KnownFile {
+        let known = header.path_len == PATH_KNOWN;
+        if known && let Some(file) = self.known.again(header.file, header.inode, header.device) {
+            return file.clone();
         }
         let asked;
-        let path = if header.path_len == PATH_REFUSED {
+        let path = if known || header.path_len == PATH_REFUSED {
             // Closed meanwhile, or hidden: then it stays without a name.
             asked = fs::read_link(format!("/proc/{}/fd/{}", header.tgid, header.fd))
                 .unwrap_or_default();
@@ -103,13 +105,14 @@ impl Reader {
         } else {
             text(header, path)
         };
-        Some(self.known.named(header.file, path, |path| KnownFile {
+        let make = |path: KernelStr| KnownFile {
             file: header.file,
             inode: header.inode,
             device: header.device,
             kind: classify(header.mode, path.as_bytes()),
             path,
-        }))
+        };
+        self.known.named(header.file, path, make).clone()
     }
 }
 
@@ -153,11 +156,11 @@ fn text<'a>(header: &CensusHeader, path: &'a [u8]) -> &'a [u8] {
 /// given out late (ext4, xfs, btrfs), and `i_blocks` is then 0, unlike in stat(2),
 /// which asks the filesystem: until writeback the size stands in for it.
 fn disk_bytes(h: &CensusHeader, kind: FdKind) -> u64 {
-    if h.blocks == 0 && kind == FdKind::Regular { h.size } else { h.blocks * 512 }
+    if h.blocks == 0 && kind == FdKind::Regular { h.size } else { h.blocks.saturating_mul(512) }
 }
 
-fn sample(h: &CensusHeader, file: &KnownFile) -> FdSample {
-    let (kind, path) = (file.kind, file.path.clone());
+fn sample(h: &CensusHeader, file: KnownFile) -> FdSample {
+    let (kind, path) = (file.kind, file.path);
     FdSample {
         fd: h.fd,
         file: h.file,
@@ -180,5 +183,44 @@ fn sample(h: &CensusHeader, file: &KnownFile) -> FdSample {
             tid: h.birth_tid,
             stack: u32::try_from(h.birth_stack).ok(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+
+    /// What the kernel sends of a descriptor of this process.
+    fn sent(fd: &File, inode: u64, path_len: i16, path: &str) -> Vec<u8> {
+        // SAFETY: plain data, of which every bit pattern is a value.
+        let mut header: CensusHeader = unsafe { std::mem::zeroed() };
+        header.tgid = std::process::id();
+        header.fd = u32::try_from(fd.as_raw_fd()).unwrap();
+        (header.file, header.inode, header.nlink) = (0xffff_8000, inode, 1);
+        (header.path_len, header.sock_family) = (path_len, SOCKET_NONE);
+        // SAFETY: plain data without padding.
+        let bytes: [u8; size_of::<CensusHeader>()] = unsafe { std::mem::transmute(header) };
+        [&bytes, path.as_bytes()].concat()
+    }
+
+    fn path(reader: &mut Reader, bytes: &[u8]) -> String {
+        let tables = reader.read(bytes).unwrap();
+        tables[&std::process::id()].1[0].path.to_string()
+    }
+
+    #[test]
+    fn a_path_that_the_kernel_relies_on_in_vain_is_asked_for() {
+        let null = File::open("/dev/null").unwrap();
+        let mut reader = Reader::default();
+        // In no table at the last pass, in flight over a socket.
+        let again = sent(&null, 5, PATH_KNOWN, "");
+        assert_eq!(path(&mut reader, &again), "/dev/null");
+        let named = sent(&null, 5, 4, "/sen");
+        assert_eq!(path(&mut reader, &named), "/sen");
+        assert_eq!(path(&mut reader, &again), "/sen");
+        // Another file at the same address.
+        assert_eq!(path(&mut reader, &sent(&null, 6, PATH_KNOWN, "")), "/dev/null");
     }
 }

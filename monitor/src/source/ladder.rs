@@ -9,6 +9,9 @@ use super::privilege::{Capability, Privileges};
 use super::selftest;
 use crate::config::model::{ProbeMode, StackMode, Watch};
 
+/// After so many failures in a row the census iterator is not tried again.
+const MAX_FAILURES: u32 = 5;
+
 /// One rung: what is used and why not the one above it.
 #[derive(Clone, Debug, Default)]
 pub struct Rung {
@@ -34,6 +37,8 @@ pub struct Ladder {
     privileges: Privileges,
     /// The census by iterator.
     pub census: Rung,
+    /// Its failures in a row.
+    census_failures: u32,
     /// The task probes.
     pub tasks: Rung,
     /// The fd probes.
@@ -54,6 +59,7 @@ impl Ladder {
         let mut ladder = Self {
             privileges: Privileges::of_self(),
             census: Rung::default(),
+            census_failures: 0,
             tasks: Rung::default(),
             fds: Rung::default(),
             fds_chosen: None,
@@ -145,8 +151,23 @@ impl Ladder {
         }
     }
 
-    /// The iterator worked before and does no more.
+    /// The iterator works, or has failed so seldom that it may work again.
+    pub fn census_is_worth_a_try(&self) -> bool {
+        self.census.active || (1..MAX_FAILURES).contains(&self.census_failures)
+    }
+
+    /// The iterator works, or works again.
+    pub fn census_worked(&mut self) {
+        if !self.census.active {
+            tracing::info!("the census iterator works again");
+            self.census = Rung::up();
+        }
+        self.census_failures = 0;
+    }
+
+    /// The iterator worked before, and did not this time.
     pub fn census_failed(&mut self, e: &(dyn Error + 'static)) {
+        self.census_failures += 1;
         self.census =
             Rung::down(self.privileges.refusal("reading the census iterator", e, &WANTED));
         tracing::warn!(reason = %self.census.reason, "the census falls back to /proc");

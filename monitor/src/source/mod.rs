@@ -257,9 +257,10 @@ impl Source {
 
     /// Fills in the descriptors: by iterator, else by `/proc`.
     fn census(&mut self, processes: &mut [ProcessSample]) {
-        if let Some(bpf) = self.bpf.as_mut().filter(|_| self.ladder.census.active) {
+        if let Some(bpf) = self.bpf.as_mut().filter(|_| self.ladder.census_is_worth_a_try()) {
             match read_census(bpf, &mut self.reader) {
                 Ok(mut tables) => {
+                    self.ladder.census_worked();
                     for p in processes.iter_mut().filter(|p| !p.zombie) {
                         p.fds = match tables.remove(&p.id.pid) {
                             // Another process by now has this pid.
@@ -319,25 +320,17 @@ impl Source {
     }
 }
 
-/// One pass of the iterator; a second one where the first relied on a path that
-/// the reader does not have.
+/// One pass of the iterator.
 fn read_census(
     bpf: &mut Bpf,
     reader: &mut census::Reader,
 ) -> Result<census::Tables, Box<dyn std::error::Error>> {
     bpf.next_path_epoch();
-    for _ in 0..2 {
-        let read = bpf.census_pass().and_then(|pass| Ok(reader.read(pass)?));
-        match read {
-            Ok(Some(tables)) => return Ok(tables),
-            Ok(None) => bpf.forget_paths(),
-            Err(e) => {
-                bpf.forget_paths();
-                return Err(e);
-            }
-        }
+    let read = bpf.census_pass().and_then(|pass| Ok(reader.read(pass)?));
+    if read.is_err() {
+        bpf.forget_paths();
     }
-    Err("the kernel and the agent disagree about known paths".into())
+    read
 }
 
 /// Code built without frame pointers makes the kernel follow whatever lies on

@@ -2,6 +2,7 @@
 //! innocent, the rest is the outside of it, for the suites under `tests/tests/`.
 
 pub mod agent;
+pub mod bpf;
 pub mod cgroup;
 pub mod component;
 pub mod http;

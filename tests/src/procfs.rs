@@ -67,20 +67,6 @@ pub fn command_line(pid: u32) -> Option<String> {
     Some(joined.join(" ").trim_end().to_owned())
 }
 
-/// Ids of every BPF program and link that some process holds a descriptor of.
-pub fn bpf_ids() -> Vec<String> {
-    let mut ids = Vec::new();
-    for pid in all() {
-        let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { continue };
-        for entry in entries.flatten() {
-            let Ok(text) = fs::read_to_string(entry.path()) else { continue };
-            let of = |line: &&str| line.starts_with("prog_id:") || line.starts_with("link_id:");
-            ids.extend(text.lines().filter(of).map(|line| format!("pid {pid}: {line}")));
-        }
-    }
-    ids
-}
-
 /// The BPF programs that `pid` has attached, each with what it is attached to. A
 /// pass of an iterator is none.
 pub fn bpf_attached(pid: u32) -> BTreeSet<String> {

@@ -41,14 +41,27 @@ pub fn python(name: &str) -> Command {
 /// Lets `command` start with its standard streams and nothing else: what cargo or
 /// another test has open (a job server's pipe, say) would be counted as its own.
 pub fn inherit_nothing(command: &mut Command) {
-    // CLOSE_RANGE_CLOEXEC, for the library still needs a pipe until exec.
-    const CLOEXEC: std::ffi::c_long = 1 << 2;
-    let all = || match raw::plain(libc::SYS_close_range, &[3, u32::MAX.into(), CLOEXEC]) {
+    // SAFETY: nothing but system calls that take no address.
+    unsafe { command.pre_exec(close_at_exec) };
+}
+
+/// Marks all but the standard streams, for the library still needs a pipe until exec.
+fn close_at_exec() -> std::io::Result<()> {
+    const CLOSE_RANGE_CLOEXEC: std::ffi::c_long = 1 << 2;
+    let range = [3, u32::MAX.into(), CLOSE_RANGE_CLOEXEC];
+    match raw::plain(libc::SYS_close_range, &range) {
         Ok(_) => Ok(()),
+        // The flag came with Linux 5.11, the call with 5.9. One by one, then: a
+        // suite never has more.
+        Err(libc::EINVAL | libc::ENOSYS) => {
+            for fd in 3..4096 {
+                // SAFETY: takes no address; that there is no such number is no harm.
+                unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+            }
+            Ok(())
+        }
         Err(errno) => Err(std::io::Error::from_raw_os_error(errno)),
-    };
-    // SAFETY: one system call that takes no address.
-    unsafe { command.pre_exec(all) };
+    }
 }
 
 /// A running program with its lifeline (see [`crate::program`]); ended when dropped.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leakwatch_tests::agent::{FAST, Plan};
+use leakwatch_tests::agent::{Agent, FAST, Plan};
 use leakwatch_tests::component::{need_root, say};
 use leakwatch_tests::procfs;
 use leakwatch_tests::started::{Started, program};
@@ -43,8 +43,11 @@ fn after_the_storm_ledger_and_proc_agree_exactly() {
         "8",
     ]));
     storm.ready(Duration::from_secs(10));
+    let mut gusts = [0; PROCESSES];
     for _ in 0..PROCESSES {
-        storm.hear("quiet", Duration::from_secs(60));
+        let line = storm.hear("quiet", Duration::from_secs(60));
+        let words: Vec<u64> = line.split(' ').filter_map(|w| w.parse().ok()).collect();
+        gusts[words[0] as usize] = words[1];
     }
     // What has been forked last ends or executes; from then on nothing moves.
     wait_until("each process to have one copy and one sleeper", Duration::from_secs(10), || {
@@ -72,7 +75,7 @@ fn after_the_storm_ledger_and_proc_agree_exactly() {
             kinds_agree(unit, part, kinds);
         }
     }
-    every_loss_and_correction_is_counted(&agent);
+    every_loss_and_correction_is_counted(&agent, gusts);
 }
 
 /// Per kind as well, as far as /proc names kinds.
@@ -86,7 +89,8 @@ fn kinds_agree(unit: &str, part: &str, kinds: &serde_json::Map<String, serde_jso
         ("socket", "socket:["),
         ("pipe", "pipe:["),
         ("eventfd", "anon_inode:[eventfd]"),
-        ("device", "/dev/null"),
+        // Besides `/dev/null` what the suite's own errors go to, where that is a terminal.
+        ("device", "/dev/"),
     ] {
         let truth = targets.iter().filter(|t| t.starts_with(prefix)).count() as u64;
         let shown = kinds.get(kind).and_then(serde_json::Value::as_u64).unwrap_or(0);
@@ -94,7 +98,7 @@ fn kinds_agree(unit: &str, part: &str, kinds: &serde_json::Map<String, serde_jso
     }
 }
 
-fn every_loss_and_correction_is_counted(agent: &leakwatch_tests::agent::Agent) {
+fn every_loss_and_correction_is_counted(agent: &Agent, gusts: [u64; PROCESSES]) {
     let scrape = agent.metrics();
     // A blind close_range, a forked table and a passed descriptor leave traces.
     let corrections: Vec<_> = scrape.all("leakwatch_census_corrections_total", &[]).collect();
@@ -104,11 +108,16 @@ fn every_loss_and_correction_is_counted(agent: &leakwatch_tests::agent::Agent) {
     for sample in corrections.iter().chain(&lost) {
         say(format_args!("{} {:?} {}", sample.name, sample.labels, sample.value));
     }
-    for i in 0..PROCESSES {
+    for (i, gusts) in gusts.into_iter().enumerate() {
         let unit = format!("storm-{i}");
         let count = |name: &str| scrape.sum(name, &[("unit", &unit)]).unwrap_or(0.0);
         let (opened, closed) =
             (count("leakwatch_unit_fds_opened_total"), count("leakwatch_unit_fds_closed_total"));
-        assert!(opened > 10_000.0 && closed > 10_000.0, "{unit}: {opened} opened, {closed} closed");
+        // However fast the machine is: of a hundred acts about fifty open. What was done
+        // before a census could say whose the process is, is not in the unit's count.
+        assert!(gusts > 1000, "{unit}: {gusts} acts are no storm");
+        let share = |count: f64| count / gusts as f64;
+        let right = (0.05..1.0).contains(&share(opened)) && (0.05..1.0).contains(&share(closed));
+        assert!(right, "{unit}: {opened} opened, {closed} closed by {gusts} acts");
     }
 }

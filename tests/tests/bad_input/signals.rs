@@ -5,38 +5,12 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use leakwatch_tests::agent::{FAST, Plan};
+use leakwatch_tests::bpf;
 use leakwatch_tests::component::need_root;
 use leakwatch_tests::started::{Started, program};
 use leakwatch_tests::wait::wait_until;
 
 use crate::LIMIT;
-
-/// Ids of programs, links and maps of BPF that a process holds.
-fn bpf_ids_of(pid: u32) -> Vec<String> {
-    let prefix = format!("pid {pid}: ");
-    let all = leakwatch_tests::procfs::bpf_ids();
-    all.into_iter().filter_map(|id| id.strip_prefix(&prefix).map(str::to_owned)).collect()
-}
-
-/// Ids of all programs that the kernel has loaded, whoever holds or pins them.
-fn loaded_programs() -> Vec<u32> {
-    const BPF_PROG_GET_NEXT_ID: std::ffi::c_long = 11;
-    let mut ids = Vec::new();
-    // union bpf_attr: start_id, next_id, open_flags.
-    let mut attributes = [0_u32; 4];
-    loop {
-        let address = attributes.as_mut_ptr() as std::ffi::c_long;
-        // SAFETY: 16 bytes at that address.
-        let next = unsafe {
-            leakwatch_tests::raw::call(libc::SYS_bpf, &[BPF_PROG_GET_NEXT_ID, address, 16])
-        };
-        if next.is_err() {
-            return ids;
-        }
-        ids.push(attributes[1]);
-        attributes[0] = attributes[1];
-    }
-}
 
 #[test]
 fn sigterm_stops_it_within_two_seconds_and_leaves_nothing_behind() {
@@ -47,20 +21,15 @@ fn sigterm_stops_it_within_two_seconds_and_leaves_nothing_behind() {
     for signal in [libc::SIGTERM, libc::SIGINT] {
         let mut agent = Plan::new(fast.clone()).start();
         agent.census();
-        let held = bpf_ids_of(agent.pid());
-        let programs: Vec<u32> = held
-            .iter()
-            .filter_map(|l| l.strip_prefix("prog_id:").and_then(|id| id.trim().parse().ok()))
-            .collect();
-        assert!(programs.len() >= 3, "it probes with several programs: {held:?}");
+        let programs = bpf::held_by(agent.pid(), bpf::Kind::Program);
+        assert!(programs.len() >= 3, "it probes with several programs: {programs:?}");
         let begun = Instant::now();
         agent.signal(signal);
         let status = wait_until("the agent to stop", LIMIT, || agent.ended());
         assert!(begun.elapsed() < Duration::from_secs(2), "it took {:?}", begun.elapsed());
         assert!(status.success(), "{status}\n{}", agent.log());
         wait_until("its programs to be gone from the kernel", Duration::from_secs(5), || {
-            let left = loaded_programs();
-            programs.iter().all(|id| !left.contains(id)).then_some(())
+            bpf::loaded(bpf::Kind::Program).is_disjoint(&programs).then_some(())
         });
         assert!(TcpListener::bind(agent.address).is_ok(), "the port is free");
     }

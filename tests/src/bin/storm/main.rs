@@ -3,13 +3,14 @@
 //! hold, so that a ledger can be compared with /proc.
 //!
 //! Each process runs as `storm --index I …`, so that a match rule can make it a
-//! unit of its own, and says `quiet I PID` when nothing of it moves any more. A
-//! forked copy and an exec'ed `storm-sleeper-I` of each stay, standing still too.
+//! unit of its own, and says `quiet I GUSTS PID`, with how much it did, when nothing
+//! of it moves any more. A forked copy and an exec'ed `storm-sleeper-I` of each stay, standing still too.
 
 mod weather;
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
@@ -70,8 +71,9 @@ fn rage(flags: &Flags, index: u64) {
     let seed = flags.get("seed", 1_u64);
     let (send, receive) = (flags.get("send", -1), flags.get("receive", -1));
     let calm = Arc::new(Barrier::new(threads + 1));
+    let gusts = Arc::new(AtomicU64::new(0));
     for thread in 0..threads {
-        let calm = Arc::clone(&calm);
+        let (calm, gusts) = (Arc::clone(&calm), Arc::clone(&gusts));
         std::thread::spawn(move || {
             let mut weather =
                 Weather::new(seed * 1000 + index * 100 + thread as u64, send, receive);
@@ -79,6 +81,7 @@ fn rage(flags: &Flags, index: u64) {
                 for _ in 0..64 {
                     weather.gust();
                 }
+                gusts.fetch_add(64, Ordering::Relaxed);
             }
             if thread == 0 {
                 weather.leave_a_copy();
@@ -92,5 +95,6 @@ fn rage(flags: &Flags, index: u64) {
         });
     }
     calm.wait();
-    say(format_args!("quiet {index} {}", std::process::id()));
+    let gusts = gusts.load(Ordering::Relaxed);
+    say(format_args!("quiet {index} {gusts} {}", std::process::id()));
 }

@@ -11,6 +11,7 @@ mod shell;
 mod test;
 mod toolchain;
 mod verify_ebpf;
+mod vm;
 mod workspace;
 
 use std::ffi::OsString;
@@ -36,7 +37,7 @@ enum Command {
         #[arg(last = true)]
         args: Vec<OsString>,
     },
-    /// Everything that must hold: setup, lint, verify-ebpf, unit tests, suites
+    /// Everything that must hold: setup, lint, verify-ebpf, unit tests, suites, kernels
     Test,
     /// Formatting, clippy on both targets, dependencies, MSRV, tidiness, docs, rules
     Lint,
@@ -48,6 +49,11 @@ enum Command {
     BuildEbpf,
     /// Rebuild the BPF object and compare it with the checked-in one
     VerifyEbpf,
+    /// Run the kernel suite inside real kernels, in VMs under software emulation
+    Vm(vm::Options),
+    /// The init of such a VM
+    #[command(hide = true)]
+    VmGuest,
     /// One workload of the bench, in a process of its own
     #[command(hide = true)]
     Load(bench::load::Options),
@@ -66,6 +72,8 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(),
         Command::BuildEbpf => build_ebpf::run(),
         Command::VerifyEbpf => verify_ebpf::run(),
+        Command::Vm(options) => vm::run(&options),
+        Command::VmGuest => vm::guest(),
         Command::Load(options) => bench::load::run(&options),
         Command::Hold(options) => bench::hold::run(&options),
     };

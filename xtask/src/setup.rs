@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::shell::{self, say};
 use crate::toolchain::{self, Toolchain};
+use crate::vm;
 
 /// The checker of licences, bans and sources.
 const CARGO_DENY: &str = "0.20.2";
@@ -35,6 +36,7 @@ const PROGRAMS: [(&str, &str); 8] = [
 pub fn run() -> Result<()> {
     components()?;
     packages(&missing_packages())?;
+    vm::install_emulator()?;
     bpf_linker()?;
     bpf_compiler()?;
     cargo_deny()?;
@@ -162,7 +164,10 @@ fn installed(package: &str) -> bool {
 }
 
 /// apt-get as root, or through sudo.
-fn apt() -> Result<Command> {
+///
+/// # Errors
+/// There is neither.
+pub fn apt() -> Result<Command> {
     // Runlevel 1 keeps invoke-rc.d from starting what a package brings.
     const ENV: [&str; 2] = ["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"];
     let mut command = if rustix::process::geteuid().is_root() {

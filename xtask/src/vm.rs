@@ -1,0 +1,166 @@
+//! `cargo xtask vm`: the kernel suite inside real kernels, in virtual machines
+//! under software emulation. Needs no KVM, no root and no network but apt's mirror.
+
+mod apt;
+mod cpio;
+mod emulator;
+mod guest;
+mod kernel;
+mod machine;
+mod report;
+mod suites;
+mod table;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+pub use emulator::install as install_emulator;
+pub use guest::run as guest;
+use kernel::{Kernel, Kernels, LINES, Line, SHORT};
+use machine::Shape;
+use report::Outcome;
+
+use crate::shell::{self, say};
+use crate::workspace;
+
+/// The end of all patience with one machine. The suite takes a quarter of it.
+const LIMIT: Duration = Duration::from_secs(420);
+/// Lines of the console that a failure shows.
+const TAIL: usize = 70;
+
+/// Which kernels.
+#[derive(Args, Debug)]
+pub struct Options {
+    /// Lines of kernels, such as 5.10 or 7.x for the newest of 7; all without any
+    #[arg(value_name = "KERNEL")]
+    kernels: Vec<Line>,
+    /// Write the tables of docs/kernels.md from this run
+    #[arg(long)]
+    write_docs: bool,
+}
+
+/// Boots what was asked for.
+///
+/// # Errors
+/// A kernel cannot be had, or its suite fails.
+pub fn run(options: &Options) -> Result<()> {
+    let lines = if options.kernels.is_empty() { parse(&LINES) } else { options.kernels.clone() };
+    emulator::install()?;
+    let kernels = Kernels::look()?;
+    let kernels: Vec<Kernel> =
+        lines.iter().map(|line| kernels.fetch(line)).collect::<Result<_>>()?;
+    let outcomes = boot_all(kernels)?;
+    if options.write_docs {
+        table::write(&workspace::root().join("docs/kernels.md"), &outcomes)?;
+        say("vm: docs/kernels.md is written");
+    }
+    judge(&outcomes)
+}
+
+/// The step of `cargo xtask test`: the oldest kernel, one in the middle and the
+/// newest, of those that can be had.
+///
+/// # Errors
+/// Fewer than three can be had, or a suite fails.
+pub fn short() -> Result<()> {
+    let all = Kernels::look()?;
+    let mut kernels: Vec<Kernel> = Vec::new();
+    // Where one of the three has left the mirror, its neighbours stand in.
+    for line in parse(&SHORT).into_iter().chain(parse(&LINES)) {
+        if kernels.len() == SHORT.len() {
+            break;
+        }
+        match all.fetch(&line) {
+            Ok(kernel) if kernels.iter().all(|k| k.package != kernel.package) => {
+                kernels.push(kernel);
+            }
+            Ok(_) => {}
+            Err(error) => say(&format!("vm: {error:#}")),
+        }
+    }
+    if kernels.len() < SHORT.len() {
+        bail!("{} kernels can be had, {} are to be tried", kernels.len(), SHORT.len());
+    }
+    judge(&boot_all(kernels)?)
+}
+
+fn parse(lines: &[&str]) -> Vec<Line> {
+    lines.iter().filter_map(|line| line.parse().ok()).collect()
+}
+
+fn boot_all(kernels: Vec<Kernel>) -> Result<Vec<(Line, Outcome)>> {
+    let initramfs = initramfs()?;
+    let shape = Shape { emulation: &machine::PARALLEL, words: &["vm-guest"], limit: LIMIT };
+    let mut outcomes = Vec::new();
+    for kernel in kernels {
+        say(&format!("vm: {} ({})", kernel.line, kernel.package));
+        let console = machine::boot(&kernel, &initramfs, &shape)?;
+        let outcome = Outcome::read(&console);
+        explain(&outcome, &console);
+        outcomes.push((kernel.line, outcome));
+    }
+    Ok(outcomes)
+}
+
+/// Says what went wrong, with the end of what was printed meanwhile.
+fn explain(outcome: &Outcome, console: &machine::Console) {
+    for step in outcome.steps.iter().filter(|step| !step.ok) {
+        let end = report::tail(&step.said, TAIL);
+        say(&format!("--- {}: {} ends so ---\n{end}\n---", step.name, step.word));
+    }
+    if let Some(trouble) = &outcome.trouble {
+        let end = report::tail(&console.text, TAIL);
+        say(&format!("--- {trouble}; the console ends so ---\n{end}\n---"));
+    }
+    if !outcome.passed() {
+        say(&format!("vm: the whole console is in {}", console.file.display()));
+    }
+}
+
+fn judge(outcomes: &[(Line, Outcome)]) -> Result<()> {
+    say(&format!("\n{}", table::results(outcomes)));
+    let failed: Vec<String> =
+        outcomes.iter().filter(|(_, o)| !o.passed()).map(|(line, _)| line.to_string()).collect();
+    if !failed.is_empty() {
+        bail!("the kernel suite fails on {}: see above", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// Everything a machine needs, in one file.
+fn initramfs() -> Result<PathBuf> {
+    let programs = suites::build()?;
+    let mut archive = cpio::Archive::default();
+    for dir in ["proc", "sys", "dev", "tmp", "run", "bin"] {
+        archive.directory(dir);
+    }
+    for (name, path) in &programs {
+        let bytes = stripped(path)?;
+        match name.as_str() {
+            "xtask" => archive.program("init", &bytes),
+            // Two programs of Debian's that the test programs start.
+            "rest" => {
+                archive.program("bin/true", &bytes);
+                archive.program("bin/sleep", &bytes);
+            }
+            _ => archive.program(&format!("{}/{name}", suites::HOME), &bytes),
+        }
+    }
+    let file = workspace::target().join("vm/initramfs.cpio");
+    fs::write(&file, archive.finish())
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(file)
+}
+
+/// Without symbols: half the size, and a backtrace in there is of no use.
+fn stripped(path: &std::path::Path) -> Result<Vec<u8>> {
+    let copy = tempfile::NamedTempFile::new_in(workspace::target().join("vm"))?;
+    let mut strip = shell::command("strip");
+    strip.arg("-o").arg(copy.path()).arg(path);
+    shell::capture(&mut strip).context("the initramfs needs binutils")?;
+    fs::read(copy.path()).context("cannot read what strip wrote")
+}

@@ -1,0 +1,84 @@
+//! One boot: qemu with software emulation under a hard limit of time.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::emulator;
+use super::kernel::Kernel;
+use crate::{shell, workspace};
+
+/// What a machine said and how it ended.
+pub struct Console {
+    /// Everything, with plain line ends.
+    pub text: String,
+    /// The limit came first.
+    pub timed_out: bool,
+    /// How long it ran.
+    pub took: Duration,
+    /// Where the text is kept.
+    pub file: PathBuf,
+}
+
+/// How a machine runs.
+pub struct Shape<'a> {
+    /// `-accel` and what else the emulator wants to be told.
+    pub emulation: &'a [&'a str],
+    /// Words for init.
+    pub words: &'a [&'a str],
+    /// The end of all patience.
+    pub limit: Duration,
+}
+
+/// Two processors, run by two threads: races are races.
+pub const PARALLEL: [&str; 4] = ["-accel", "tcg,thread=multi", "-smp", "2"];
+
+/// Boots `kernel` with `initramfs` and waits for its end.
+///
+/// # Errors
+/// qemu cannot be started.
+pub fn boot(kernel: &Kernel, initramfs: &Path, shape: &Shape) -> Result<Console> {
+    let logs = workspace::target().join("vm/logs");
+    fs::create_dir_all(&logs)?;
+    let file = logs.join(format!("{}.log", kernel.line));
+    let append =
+        format!("console=ttyS0 panic=-1 quiet mitigations=off -- {}", shape.words.join(" "));
+    let mut qemu = Command::new(shell::need(emulator::PROGRAM)?);
+    qemu.args(shape.emulation);
+    qemu.args(["-cpu", "max", "-m", "1G", "-nographic", "-no-reboot", "-nodefaults"]);
+    qemu.args(["-serial", "stdio", "-kernel"]).arg(&kernel.image);
+    qemu.arg("-initrd").arg(initramfs).args(["-append", &append]);
+    qemu.stdin(Stdio::null()).stdout(File::create(&file)?);
+    qemu.stderr(File::options().append(true).open(&file)?);
+    let begun = Instant::now();
+    let mut child = Running(qemu.spawn().context("cannot start qemu")?);
+    let timed_out = loop {
+        if child.0.try_wait()?.is_some() {
+            break false;
+        }
+        if begun.elapsed() > shape.limit {
+            break true;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    drop(child);
+    let mut bytes = Vec::new();
+    File::open(&file)?.read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes).replace('\r', "");
+    File::create(&file)?.write_all(text.as_bytes())?;
+    Ok(Console { text, timed_out, took: begun.elapsed(), file })
+}
+
+/// Killed when dropped: whatever goes wrong here, no emulator is left behind.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -69,6 +69,19 @@ pub fn held_by(pid: u32, kind: Kind) -> BTreeSet<u32> {
     texts.iter().flat_map(|text| text.lines()).filter_map(id).collect()
 }
 
+/// How often the kernel did not run a program of `pid` because it was at work on that
+/// processor already: where tracepoints can be preempted (Linux 6.13 for system calls,
+/// 7.0 for all), the next task there is not seen.
+pub fn missed_by(pid: u32) -> u64 {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return 0 };
+    let text = |e: fs::DirEntry| fs::read_to_string(e.path()).ok();
+    let missed = |text: String| {
+        let line = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+        line.trim().parse::<u64>().ok()
+    };
+    entries.flatten().filter_map(text).filter_map(missed).sum()
+}
+
 /// Everything pinned in any BPF filesystem of this mount namespace.
 pub fn pinned() -> BTreeSet<PathBuf> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();

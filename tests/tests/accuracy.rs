@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use leakwatch_tests::agent::{Agent, FAST, Plan};
+use leakwatch_tests::bpf;
 use leakwatch_tests::component::{need_root, say};
 use leakwatch_tests::metrics::Scrape;
 use leakwatch_tests::procfs;
@@ -211,7 +212,8 @@ fn every_acquisition_and_release_is_counted_once() {
             wrong.push(format!("{name}: the census says {shown:?}, /proc {truth:?}"));
         }
     }
-    assert!(wrong.is_empty(), "{K} times each:\n{}", wrong.join("\n"));
+    let missed = bpf::missed_by(agent.pid());
+    assert!(wrong.is_empty(), "{K} times each, {missed} missed:\n{}", wrong.join("\n"));
 
     releases_are_counted(&agent, &mut benches, &middle);
     let metrics = agent.metrics();

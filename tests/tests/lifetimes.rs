@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use leakwatch_tests::agent::{Agent, FAST, Plan};
+use leakwatch_tests::bpf;
 use leakwatch_tests::component::need_root;
 use leakwatch_tests::metrics::Scrape;
 use leakwatch_tests::started::{Started, program};
@@ -115,7 +116,8 @@ fn every_life_is_counted_once_and_in_its_range() {
             threads_created: before.threads_created + 2.0 * count,
             threads_exited: before.threads_exited + 2.0 * count,
         };
-        assert_eq!(after, wanted, "{unit}: {before:?}");
+        let missed = bpf::missed_by(agent.pid());
+        assert_eq!(after, wanted, "{unit}: {before:?}, {missed} missed");
         is_right(&agent, &unit, "process", &processes);
         let threads: Vec<Span> = threads.into_iter().chain(processes).collect();
         is_right(&agent, &unit, "thread", &threads);

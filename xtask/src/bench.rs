@@ -3,7 +3,7 @@
 //! It prints PASS or over beside each aim and never fails on a figure: figures
 //! belong to a machine, and a bench that fails on a busy one gets switched off.
 
-mod agent;
+pub mod agent;
 mod census;
 mod facts;
 pub mod hold;
@@ -11,7 +11,7 @@ mod holders;
 mod idle;
 pub mod load;
 mod overhead;
-mod report;
+pub mod report;
 mod scrape;
 mod stats;
 mod tools;

@@ -53,7 +53,7 @@ enum Command {
     Vm(vm::Options),
     /// The init of such a VM
     #[command(hide = true)]
-    VmGuest,
+    VmGuest(vm::GuestOptions),
     /// One workload of the bench, in a process of its own
     #[command(hide = true)]
     Load(bench::load::Options),
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
         Command::BuildEbpf => build_ebpf::run(),
         Command::VerifyEbpf => verify_ebpf::run(),
         Command::Vm(options) => vm::run(&options),
-        Command::VmGuest => vm::guest(),
+        Command::VmGuest(options) => vm::guest(&options),
         Command::Load(options) => bench::load::run(&options),
         Command::Hold(options) => bench::hold::run(&options),
     };

@@ -2,8 +2,10 @@
 //! under software emulation. Needs no KVM, no root and no network but apt's mirror.
 
 mod apt;
+mod counted;
 mod cpio;
 mod emulator;
+mod figures;
 mod guest;
 mod kernel;
 mod machine;
@@ -19,7 +21,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 pub use emulator::install as install_emulator;
-pub use guest::run as guest;
+use figures::Figures;
+pub use guest::{Options as GuestOptions, run as guest};
 use kernel::{Kernel, Kernels, LINES, Line, SHORT};
 use machine::Shape;
 use report::Outcome;
@@ -38,6 +41,9 @@ pub struct Options {
     /// Lines of kernels, such as 5.10 or 7.x for the newest of 7; all without any
     #[arg(value_name = "KERNEL")]
     kernels: Vec<Line>,
+    /// Count instructions of workloads beside each mode instead of running the suite
+    #[arg(long)]
+    bench: bool,
     /// Write the tables of docs/kernels.md from this run
     #[arg(long)]
     write_docs: bool,
@@ -53,6 +59,9 @@ pub fn run(options: &Options) -> Result<()> {
     let kernels = Kernels::look()?;
     let kernels: Vec<Kernel> =
         lines.iter().map(|line| kernels.fetch(line)).collect::<Result<_>>()?;
+    if options.bench {
+        return bench(kernels, options.write_docs);
+    }
     let outcomes = boot_all(kernels)?;
     if options.write_docs {
         table::write(&workspace::root().join("docs/kernels.md"), &outcomes)?;
@@ -94,7 +103,8 @@ fn parse(lines: &[&str]) -> Vec<Line> {
 
 fn boot_all(kernels: Vec<Kernel>) -> Result<Vec<(Line, Outcome)>> {
     let initramfs = initramfs()?;
-    let shape = Shape { emulation: &machine::PARALLEL, words: &["vm-guest"], limit: LIMIT };
+    let shape =
+        Shape { emulation: &machine::PARALLEL, words: &["vm-guest"], suffix: "", limit: LIMIT };
     let mut outcomes = Vec::new();
     for kernel in kernels {
         say(&format!("vm: {} ({})", kernel.line, kernel.package));
@@ -104,6 +114,30 @@ fn boot_all(kernels: Vec<Kernel>) -> Result<Vec<(Line, Outcome)>> {
         outcomes.push((kernel.line, outcome));
     }
     Ok(outcomes)
+}
+
+fn bench(kernels: Vec<Kernel>, write_docs: bool) -> Result<()> {
+    let initramfs = initramfs()?;
+    let words = ["vm-guest", "--bench"];
+    let shape =
+        Shape { emulation: &machine::COUNTED, words: &words, suffix: "-bench", limit: LIMIT };
+    let mut all = Vec::new();
+    for kernel in kernels {
+        say(&format!("vm: {} ({})", kernel.line, kernel.package));
+        let console = machine::boot(&kernel, &initramfs, &shape)?;
+        let figures = Figures::read(&console);
+        say(&figures::tables(std::slice::from_ref(&figures)));
+        say(&format!(
+            "vm: {:.1} s; the console: {}",
+            console.took.as_secs_f64(),
+            console.file.display()
+        ));
+        all.push(figures);
+    }
+    let tables = figures::tables(&all);
+    say(&tables);
+    let _ = write_docs;
+    Ok(())
 }
 
 /// Says what went wrong, with the end of what was printed meanwhile.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -30,13 +31,21 @@ impl Agent {
     /// # Errors
     /// When it ends or is not ready in time; its log is part of the error.
     pub fn start(config: &str) -> Result<Self> {
+        Self::start_program(&workspace::release_agent(), config)
+    }
+
+    /// The same with another agent than the one built here.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn start_program(program: &Path, config: &str) -> Result<Self> {
         let files = tempfile::tempdir().context("cannot make a temporary directory")?;
         let path = files.path().join("leakwatch.toml");
         fs::write(&path, config).with_context(|| format!("cannot write {}", path.display()))?;
         let log = fs::File::create(files.path().join("log"))?;
         // The port is free again the moment the listener is dropped.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let child = Command::new(workspace::release_agent())
+        let child = Command::new(program)
             .arg("watch")
             .arg("--config")
             .arg(&path)
@@ -169,6 +178,18 @@ impl Metrics {
             .with_context(|| format!("/metrics has no {name}"))
     }
 
+    /// The sum of all series of a name.
+    pub fn sum(&self, name: &str) -> f64 {
+        let of = |line: &str| {
+            let rest = line.strip_prefix(name)?;
+            let value = rest
+                .strip_prefix('{')
+                .map_or(rest, |rest| rest.rsplit_once('}').map_or("", |r| r.1));
+            value.trim().parse::<f64>().ok()
+        };
+        self.0.lines().filter_map(of).sum()
+    }
+
     /// `source: mechanism` of what works, sorted.
     pub fn working(&self) -> Vec<String> {
         let mut list: Vec<String> = self
@@ -213,6 +234,7 @@ mod tests {
         );
         assert!((metrics.value("leakwatch_census_fds").unwrap() - 42.0).abs() < 1e-9);
         assert!(metrics.value("leakwatch_census").is_err());
+        assert!((metrics.sum("leakwatch_source_state") - 1.0).abs() < 1e-9);
         assert_eq!(metrics.working(), ["census: iter/task_file"]);
     }
 }

@@ -17,8 +17,11 @@ pub struct Options {
     /// The loop
     workload: Workload,
     /// How long
-    #[arg(long)]
-    millis: u64,
+    #[arg(long, required_unless_present = "batches")]
+    millis: Option<u64>,
+    /// How many batches instead, where instructions are counted and not time
+    #[arg(long, conflicts_with = "millis")]
+    batches: Option<usize>,
     /// Which CPU to stay on
     #[arg(long)]
     cpu: usize,
@@ -78,21 +81,48 @@ pub fn run(options: &Options) -> Result<()> {
     sched_setaffinity(None, &cpus)
         .with_context(|| format!("cannot stay on CPU {}", options.cpu))?;
     let workload = options.workload;
-    let time = Duration::from_millis(options.millis);
+    let length = match options.batches {
+        Some(batches) => Length::Batches(batches),
+        None => Length::Time(Duration::from_millis(options.millis.unwrap_or_default())),
+    };
     // Caches, branch predictors and the probes' maps get warm first.
-    turns(workload, time / 10)?;
-    say(&format!("{:.2}", turns(workload, time)?));
+    turns(workload, length.tenth())?;
+    say(&format!("{:.2}", turns(workload, length)?));
     Ok(())
+}
+
+/// When a measurement ends.
+#[derive(Clone, Copy)]
+enum Length {
+    Time(Duration),
+    Batches(usize),
+}
+
+impl Length {
+    fn tenth(self) -> Self {
+        match self {
+            Self::Time(time) => Self::Time(time / 10),
+            Self::Batches(batches) => Self::Batches(batches / 10),
+        }
+    }
+
+    fn reached(self, elapsed: Duration, batches: usize) -> bool {
+        batches > 0
+            && match self {
+                Self::Time(time) => elapsed >= time,
+                Self::Batches(wanted) => batches >= wanted,
+            }
+    }
 }
 
 /// Nanoseconds per turn: the median over batches. A batch that lost its CPU to
 /// somebody else is an outlier, not a share of every turn.
-fn turns(workload: Workload, time: Duration) -> Result<f64> {
+fn turns(workload: Workload, length: Length) -> Result<f64> {
     let null = open_null()?;
     let turns = workload.batch();
     let mut batches = Vec::new();
     let started = Instant::now();
-    while started.elapsed() < time || batches.is_empty() {
+    while !length.reached(started.elapsed(), batches.len()) {
         let batch = Instant::now();
         for _ in 0..turns {
             match workload {

@@ -10,9 +10,19 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 
+use super::counted;
 use super::suites::{HOME, STEPS};
 use crate::shell::say;
+
+/// What the kernel's command line says after `--`.
+#[derive(Args, Debug)]
+pub struct Options {
+    /// Count instructions instead of running the suites
+    #[arg(long)]
+    bench: bool,
+}
 
 /// Begins each line that is meant for the host.
 pub const MARK: &str = "@vm ";
@@ -36,7 +46,7 @@ const MOUNTS: [(&str, &str, &str); 9] = [
 ///
 /// # Errors
 /// It was started by hand.
-pub fn run() -> Result<()> {
+pub fn run(options: &Options) -> Result<()> {
     if std::process::id() != 1 {
         bail!("this is the init of a VM: `cargo xtask vm` starts it");
     }
@@ -47,22 +57,30 @@ pub fn run() -> Result<()> {
         let up = fs::read_to_string("/proc/uptime").unwrap_or_default();
         let up = up.split(' ').next().unwrap_or("?");
         say(&format!("{MARK}up {} {up}", kernel.trim()));
-        for step in &STEPS {
-            say(&format!("{MARK}begin {}", step.name));
-            let begun = Instant::now();
-            let outcome = run_step(&step.file(), step.arguments);
-            let word = match outcome {
-                Ok(0) => "ok".to_owned(),
-                Ok(status) => format!("status-{status}"),
-                Err(error) => format!("failed-{error:#}").replace(' ', "-"),
-            };
-            say(&format!("{MARK}end {} {word} {:.1}", step.name, begun.elapsed().as_secs_f64()));
+        if options.bench {
+            counted::run();
+        } else {
+            suites();
         }
         say(&format!("{MARK}done"));
     }
     rustix::fs::sync();
     let _ = rustix::system::reboot(rustix::system::RebootCommand::PowerOff);
     Ok(())
+}
+
+fn suites() {
+    for step in &STEPS {
+        say(&format!("{MARK}begin {}", step.name));
+        let begun = Instant::now();
+        let outcome = run_step(&step.file(), step.arguments);
+        let word = match outcome {
+            Ok(0) => "ok".to_owned(),
+            Ok(status) => format!("status-{status}"),
+            Err(error) => format!("failed-{error:#}").replace(' ', "-"),
+        };
+        say(&format!("{MARK}end {} {word} {:.1}", step.name, begun.elapsed().as_secs_f64()));
+    }
 }
 
 fn prepare() -> Result<()> {

@@ -30,12 +30,19 @@ pub struct Shape<'a> {
     pub emulation: &'a [&'a str],
     /// Words for init.
     pub words: &'a [&'a str],
+    /// Of the file that keeps the console.
+    pub suffix: &'a str,
     /// The end of all patience.
     pub limit: Duration,
 }
 
 /// Two processors, run by two threads: races are races.
 pub const PARALLEL: [&str; 4] = ["-accel", "tcg,thread=multi", "-smp", "2"];
+
+/// One processor whose clock advances by a nanosecond per instruction: figures
+/// repeat however busy the host is.
+pub const COUNTED: [&str; 6] =
+    ["-accel", "tcg,thread=single", "-smp", "1", "-icount", "shift=0,sleep=off"];
 
 /// Boots `kernel` with `initramfs` and waits for its end.
 ///
@@ -44,7 +51,7 @@ pub const PARALLEL: [&str; 4] = ["-accel", "tcg,thread=multi", "-smp", "2"];
 pub fn boot(kernel: &Kernel, initramfs: &Path, shape: &Shape) -> Result<Console> {
     let logs = workspace::target().join("vm/logs");
     fs::create_dir_all(&logs)?;
-    let file = logs.join(format!("{}.log", kernel.line));
+    let file = logs.join(format!("{}{}.log", kernel.line, shape.suffix));
     let append =
         format!("console=ttyS0 panic=-1 quiet mitigations=off -- {}", shape.words.join(" "));
     let mut qemu = Command::new(shell::need(emulator::PROGRAM)?);

@@ -1,0 +1,95 @@
+//! The guest's side of `cargo xtask vm --bench`: every workload beside every mode,
+//! on a processor whose clock counts instructions.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::guest::MARK;
+use super::suites::HOME;
+use crate::bench::agent::Agent;
+use crate::bench::load::Workload;
+use crate::shell::{self, say};
+
+/// What runs beside a workload.
+pub struct Mode {
+    /// Its name between the guest and the host.
+    pub name: &'static str,
+    /// On the page.
+    pub title: &'static str,
+    /// `probes` and `stacks`; no agent without.
+    config: Option<(&'static str, &'static str)>,
+    /// The mechanism that the fd probes must say they use; the kernel is made to
+    /// refuse better ones.
+    mechanism: Option<&'static str>,
+}
+
+const fn mode(
+    name: &'static str,
+    title: &'static str,
+    config: (&'static str, &'static str),
+    mechanism: Option<&'static str>,
+) -> Mode {
+    Mode { name, title, config: Some(config), mechanism }
+}
+
+/// All, in the order of the page. `again` shows how well figures repeat.
+pub const MODES: [Mode; 8] = [
+    Mode { name: "bare", title: "nothing", config: None, mechanism: None },
+    mode("census", "census only", ("off", "off"), None),
+    mode("fentry", "fentry", ("always", "off"), Some("fentry")),
+    mode("fentry-some", "fentry, stacks on suspicion", ("always", "on-suspicion"), Some("fentry")),
+    mode("fentry-all", "fentry, all stacks", ("always", "always"), Some("fentry")),
+    mode("tp_btf", "tp_btf", ("always", "off"), Some("tp_btf")),
+    mode("tp_btf-all", "tp_btf, all stacks", ("always", "always"), Some("tp_btf")),
+    Mode { name: "again", title: "nothing, again", config: None, mechanism: None },
+];
+
+/// While it is 0, the kernel attaches nothing to the entry of a function.
+const SWITCH: &str = "/proc/sys/kernel/ftrace_enabled";
+
+/// Measures all and says the figures.
+pub fn run() {
+    for mode in &MODES {
+        say(&format!("{MARK}begin {}", mode.name));
+        match measure(mode) {
+            Ok(()) => say(&format!("{MARK}end {} ok 0", mode.name)),
+            Err(error) => {
+                say(&format!("{error:#}"));
+                say(&format!("{MARK}end {} failed 0", mode.name));
+            }
+        }
+    }
+}
+
+fn measure(mode: &Mode) -> Result<()> {
+    let fentry = if mode.mechanism == Some("tp_btf") { "0" } else { "1" };
+    fs::write(SWITCH, fentry).with_context(|| format!("cannot write {SWITCH}"))?;
+    let agent = match mode.config {
+        Some((probes, stacks)) => {
+            // No census falls into a measurement by chance, or all the time.
+            let config = format!(
+                "[watch]\nprobes = \"{probes}\"\nstacks = \"{stacks}\"\ncensus_interval = \"60s\"\n"
+            );
+            Some(Agent::start_program(Path::new(&format!("/{HOME}/leakwatch")), &config)?)
+        }
+        None => None,
+    };
+    if let (Some(agent), Some(wanted)) = (&agent, mode.mechanism) {
+        let working = agent.metrics()?.working();
+        if !working.contains(&format!("fd_probes: {wanted}")) {
+            bail!("the fd probes are not by {wanted}: {}", working.join(", "));
+        }
+    }
+    for workload in Workload::ALL {
+        // A turn of fork and exit takes as many instructions as a batch of others.
+        let batches = if workload == Workload::ForkExit { "200" } else { "50" };
+        let mut load = Command::new("/init");
+        load.args(["load", workload.as_arg(), "--cpu", "0", "--batches", batches]);
+        let figure = shell::capture(&mut load)?;
+        say(&format!("{MARK}figure {} {} {figure}", mode.name, workload.as_arg()));
+    }
+    Ok(())
+}

@@ -234,7 +234,9 @@ fn acquired(bench: &mut Bench) -> Option<u64> {
         return None;
     }
     let words: Vec<&str> = line.split(' ').collect();
-    assert_eq!(words[..2], ["acquired", bench.way.1]);
+    // The program names the kind that a system call tells.
+    let told = WAYS.iter().find(|way| way.0 == bench.way.0).map_or("", |way| way.1);
+    assert_eq!(words[..2], ["acquired", told]);
     words[2].parse().ok()
 }
 
@@ -269,7 +271,10 @@ fn releases_are_counted(agent: &Agent, benches: &mut [Bench], before: &BTreeMap<
             // What came unseen has no births, and goes unseen.
             continue;
         }
-        let (out, closes, opens) = bench.out;
+        let (out, mut closes, opens) = bench.out;
+        if out == "io_uring-close" && !rings_close_like_all() {
+            closes = 0;
+        }
         let (from, to) = (before[&bench.unit], after[&bench.unit]);
         let mut got = ((to.opened - from.opened) as u64, (to.closed - from.closed) as u64);
         if out == "exec" {
@@ -283,4 +288,13 @@ fn releases_are_counted(agent: &Agent, benches: &mut [Bench], before: &BTreeMap<
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Until Linux 5.18 a ring took a number out of the table by a function of its own,
+/// `__close_fd_get_file`, which no probe sees; since then by the one for all.
+fn rings_close_like_all() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
+    (next(), next()) >= (5, 19)
 }

@@ -176,6 +176,8 @@ fn as_root_everything_is_seen_by_the_iterator() {
         found.next().map(|s| s.labels["mechanism"].clone())
     };
     assert_eq!(state("census").as_deref(), Some("iter/task_file"), "{}", agent.log());
-    assert_eq!(state("fd_probes").as_deref(), Some("tp_btf"), "{}", agent.log());
+    // Which of the two is the kernel's choice; the accuracy suite tells them apart.
+    let fds = state("fd_probes");
+    assert!(matches!(fds.as_deref(), Some("fentry" | "tp_btf")), "{fds:?}\n{}", agent.log());
     assert_eq!(state("task_probes").as_deref(), Some("tp_btf"), "{}", agent.log());
 }

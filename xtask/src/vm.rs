@@ -134,9 +134,19 @@ fn bench(kernels: Vec<Kernel>, write_docs: bool) -> Result<()> {
         ));
         all.push(figures);
     }
-    let tables = figures::tables(&all);
-    say(&tables);
-    let _ = write_docs;
+    if write_docs {
+        let tables = figures::tables(&all);
+        table::write_figures(&workspace::root().join("docs/kernels.md"), &tables)?;
+        say("vm: docs/kernels.md is written");
+    }
+    let failed: Vec<&str> = all
+        .iter()
+        .filter(|figures| !figures.troubles.is_empty())
+        .map(|figures| figures.release.as_str())
+        .collect();
+    if !failed.is_empty() {
+        bail!("not everything could be measured on {}: see above", failed.join(", "));
+    }
     Ok(())
 }
 
@@ -185,7 +195,10 @@ fn initramfs() -> Result<PathBuf> {
         }
     }
     let file = workspace::target().join("vm/initramfs.cpio");
-    fs::write(&file, archive.finish())
+    // Another run may be about to boot the one that is there.
+    let new = file.with_extension(std::process::id().to_string());
+    fs::write(&new, archive.finish())
+        .and_then(|()| fs::rename(&new, &file))
         .with_context(|| format!("cannot write {}", file.display()))?;
     Ok(file)
 }

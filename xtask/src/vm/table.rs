@@ -12,6 +12,7 @@ use super::report::Outcome;
 use super::suites::STEPS;
 
 const BEGIN: &str = "<!-- written by `cargo xtask vm --write-docs`: begin -->";
+const BEGIN_FIGURES: &str = "<!-- written by `cargo xtask vm --bench --write-docs`: begin -->";
 const END: &str = "<!-- end -->";
 
 /// Which step passed where.
@@ -62,7 +63,7 @@ fn reasons(report: &Value) -> Vec<String> {
 
 /// The tables of the page.
 fn page(outcomes: &[(Line, Outcome)]) -> String {
-    let mut out = format!("{BEGIN}\n\n");
+    let mut out = String::new();
     out += "| kernel | boots in, s | census | task probes | fd probes | suite | suite takes, s |\n";
     out += "|---|---|---|---|---|---|---|\n";
     for (_, outcome) in outcomes {
@@ -96,19 +97,35 @@ fn page(outcomes: &[(Line, Outcome)]) -> String {
         }
         let _ = writeln!(out, "- **{}**: {}", outcome.release, said.join("; "));
     }
-    out + "\n" + END
+    out
 }
 
-/// Replaces the tables in a page.
+/// Replaces the tables of the suite in a page.
 ///
 /// # Errors
 /// The page has no place for them.
 pub fn write(file: &Path, outcomes: &[(Line, Outcome)]) -> Result<()> {
+    replace(file, BEGIN, &page(outcomes))
+}
+
+/// Replaces the figures in a page.
+///
+/// # Errors
+/// The page has no place for them.
+pub fn write_figures(file: &Path, tables: &str) -> Result<()> {
+    replace(file, BEGIN_FIGURES, tables)
+}
+
+fn replace(file: &Path, begin: &str, content: &str) -> Result<()> {
     let text =
         fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let (Some(from), Some(to)) = (text.find(BEGIN), text.find(END)) else {
-        bail!("{} has no place for the tables: `{BEGIN}` to `{END}`", file.display())
+    let place = text.find(begin).and_then(|from| {
+        let to = from + text[from..].find(END)?;
+        Some((from, to))
+    });
+    let Some((from, to)) = place else {
+        bail!("{} has no place for the tables: `{begin}` to `{END}`", file.display())
     };
-    let text = format!("{}{}{}", &text[..from], page(outcomes), &text[to + END.len()..]);
+    let text = format!("{}{begin}\n\n{}\n{}", &text[..from], content.trim(), &text[to..]);
     fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }

@@ -189,22 +189,19 @@ fn every_acquisition_and_release_is_counted_once() {
     }
     agent.census();
     let middle = snapshot(&agent, &benches);
-    let mut wrong = Vec::new();
+    let (mut wrong, mut fewer) = (Vec::new(), Fewer::default());
     for bench in benches.iter().filter(|b| b.held.is_some()) {
         let (name, kind, opens, closes) = bench.way;
         let (from, to) = (start[&bench.unit], middle[&bench.unit]);
         let got = ((to.opened - from.opened) as u64, (to.closed - from.closed) as u64);
-        if got != (K * opens, K * closes) {
-            wrong.push(format!(
-                "{name}: {:?} opened and closed, not {:?}",
-                got,
-                (K * opens, K * closes)
-            ));
+        let want = (K * opens, K * closes);
+        if !fewer.explains(got, want) {
+            wrong.push(format!("{name}: {got:?} opened and closed, not {want:?}"));
         }
         let of_kind = (to.opened_of_kind - from.opened_of_kind) as u64;
         // What is tried out beforehand may be of another kind.
-        if of_kind != K * opens && closes == 0 {
-            wrong.push(format!("{name}: {of_kind} of {} were {kind}", K * opens));
+        if of_kind != got.0 && closes == 0 {
+            wrong.push(format!("{name}: {of_kind} of {} were {kind}", got.0));
         }
         let shown = agent.unit(&bench.unit).expect("it runs")["open_fds_total"].as_u64();
         let truth = procfs::open_fds(bench.program.pid());
@@ -212,17 +209,48 @@ fn every_acquisition_and_release_is_counted_once() {
             wrong.push(format!("{name}: the census says {shown:?}, /proc {truth:?}"));
         }
     }
-    let missed = bpf::missed_by(agent.pid());
-    assert!(wrong.is_empty(), "{K} times each, {missed} missed:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "{K} times each:\n{}", wrong.join("\n"));
 
-    releases_are_counted(&agent, &mut benches, &middle);
-    let metrics = agent.metrics();
-    let lost = metrics.sum("leakwatch_events_lost_total", &[]);
-    assert_eq!(lost, Some(0.0), "nothing is lost at this pace");
+    releases_are_counted(&agent, &mut benches, &middle, &mut fewer);
+    // What the kernel says it did not run is all that may be missing, and is exported.
+    let missed = bpf::missed_by(agent.pid());
+    assert!(fewer.0 <= 2 * missed, "{} not counted, {missed} missed by the kernel", fewer.0);
+    agent.census();
+    let scrape = agent.metrics();
+    let of = |source| scrape.one("leakwatch_events_lost_total", &[("source", source)]);
+    let recursion = of("recursion").unwrap_or(0.0);
+    assert!(recursion >= missed as f64, "{missed} missed, {recursion} exported");
+    let lost = scrape.sum("leakwatch_events_lost_total", &[]);
+    assert_eq!(lost, Some(recursion), "nothing else is lost at this pace");
     // By samples, where the host does not keep statistics for good.
     for family in ["leakwatch_probe_runs_total", "leakwatch_probe_runtime_seconds_total"] {
-        let spent = metrics.sum(family, &[("program", "census")]);
+        let spent = scrape.sum(family, &[("program", "census")]);
         assert!(spent.is_some_and(|n| n > 0.0), "{family}: {spent:?}");
+    }
+    if missed > 0 {
+        say(format_args!(
+            "SKIPPED: {missed} events by the kernel itself, which runs no program twice at once on \
+             a processor; {} less counted, all of them exported as lost",
+            fewer.0
+        ));
+    }
+}
+
+/// How much less was counted than done. Where a program can be preempted, the kernel
+/// does not run it for others on that processor meanwhile, and counts that.
+#[derive(Default)]
+struct Fewer(u64);
+
+impl Fewer {
+    /// Exact, or less: never more. An acquisition that is missed has its release
+    /// missing, too.
+    fn explains(&mut self, got: (u64, u64), want: (u64, u64)) -> bool {
+        let (Some(opened), Some(closed)) = (want.0.checked_sub(got.0), want.1.checked_sub(got.1))
+        else {
+            return false;
+        };
+        self.0 += opened + closed;
+        true
     }
 }
 
@@ -253,7 +281,12 @@ fn snapshot(agent: &Agent, benches: &[Bench]) -> BTreeMap<String, Flow> {
         .collect()
 }
 
-fn releases_are_counted(agent: &Agent, benches: &mut [Bench], before: &BTreeMap<String, Flow>) {
+fn releases_are_counted(
+    agent: &Agent,
+    benches: &mut [Bench],
+    before: &BTreeMap<String, Flow>,
+    fewer: &mut Fewer,
+) {
     for bench in benches.iter_mut().filter(|b| b.held.is_some()) {
         bench.program.tell("release");
         let line = wait_until("an answer", LIMIT, || bench.program.heard());
@@ -281,8 +314,8 @@ fn releases_are_counted(agent: &Agent, benches: &mut [Bench], before: &BTreeMap<
             let (from, to) = (from.closed_of_kind, to.closed_of_kind);
             got = (0, (to - from) as u64);
         }
-        if got != (held * opens, held * closes) {
-            let want = (held * opens, held * closes);
+        let want = (held * opens, held * closes);
+        if !fewer.explains(got, want) {
             wrong
                 .push(format!("{} by {out}: {got:?} opened and closed, not {want:?}", bench.way.0));
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use leakwatch_tests::agent::{Agent, FAST, Plan};
 use leakwatch_tests::bpf;
-use leakwatch_tests::component::need_root;
+use leakwatch_tests::component::{need_root, say};
 use leakwatch_tests::metrics::Scrape;
 use leakwatch_tests::started::{Started, program};
 
@@ -22,6 +22,12 @@ struct Counts {
     processes_exited: f64,
     threads_created: f64,
     threads_exited: f64,
+}
+
+impl Counts {
+    fn sum(&self) -> f64 {
+        self.processes_started + self.processes_exited + self.threads_created + self.threads_exited
+    }
 }
 
 fn counts(scrape: &Scrape, unit: &str) -> Counts {
@@ -117,7 +123,15 @@ fn every_life_is_counted_once_and_in_its_range() {
             threads_exited: before.threads_exited + 2.0 * count,
         };
         let missed = bpf::missed_by(agent.pid());
-        assert_eq!(after, wanted, "{unit}: {before:?}, {missed} missed");
+        if missed > 0 {
+            // Nobody counts what the kernel did not let the probes see; that it is
+            // exported as lost, the accuracy suite shows.
+            let lack = wanted.sum() - after.sum();
+            assert!((0.0..=3.0 * missed as f64).contains(&lack), "{after:?}, {missed} missed");
+            say(format_args!("SKIPPED: {unit}, for the kernel missed {missed} events"));
+            continue;
+        }
+        assert_eq!(after, wanted, "{unit}: {before:?}");
         is_right(&agent, &unit, "process", &processes);
         let threads: Vec<Span> = threads.into_iter().chain(processes).collect();
         is_right(&agent, &unit, "thread", &threads);

@@ -56,7 +56,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let lines = if options.kernels.is_empty() { parse(&LINES) } else { options.kernels.clone() };
     emulator::install()?;
-    let kernels = Kernels::look()?;
+    let mut kernels = Kernels::look()?;
     let kernels: Vec<Kernel> =
         lines.iter().map(|line| kernels.fetch(line)).collect::<Result<_>>()?;
     if options.bench {
@@ -76,7 +76,7 @@ pub fn run(options: &Options) -> Result<()> {
 /// # Errors
 /// Fewer than three can be had, or a suite fails.
 pub fn short() -> Result<()> {
-    let all = Kernels::look()?;
+    let mut all = Kernels::look()?;
     let mut kernels: Vec<Kernel> = Vec::new();
     // Where one of the three has left the mirror, its neighbours stand in.
     for line in parse(&SHORT).into_iter().chain(parse(&LINES)) {

@@ -178,18 +178,6 @@ impl Metrics {
             .with_context(|| format!("/metrics has no {name}"))
     }
 
-    /// The sum of all series of a name.
-    pub fn sum(&self, name: &str) -> f64 {
-        let of = |line: &str| {
-            let rest = line.strip_prefix(name)?;
-            let value = rest
-                .strip_prefix('{')
-                .map_or(rest, |rest| rest.rsplit_once('}').map_or("", |r| r.1));
-            value.trim().parse::<f64>().ok()
-        };
-        self.0.lines().filter_map(of).sum()
-    }
-
     /// `source: mechanism` of what works, sorted.
     pub fn working(&self) -> Vec<String> {
         let mut list: Vec<String> = self
@@ -234,7 +222,6 @@ mod tests {
         );
         assert!((metrics.value("leakwatch_census_fds").unwrap() - 42.0).abs() < 1e-9);
         assert!(metrics.value("leakwatch_census").is_err());
-        assert!((metrics.sum("leakwatch_source_state") - 1.0).abs() < 1e-9);
         assert_eq!(metrics.working(), ["census: iter/task_file"]);
     }
 }

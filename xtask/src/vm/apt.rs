@@ -114,16 +114,29 @@ impl Apt {
         }
         fs::write(&file, list)?;
         say(&format!("vm: apt-get update, aside, for {}", suites.join(" ")));
-        if let Err(error) = shell::capture(apt.get().arg("update")) {
+        apt.update()?;
+        Ok(apt)
+    }
+
+    /// Fetches the lists anew: one that is younger than a day can still name a
+    /// version that has gone.
+    ///
+    /// # Errors
+    /// Not one suite is to be had.
+    pub fn update(&self) -> Result<()> {
+        // apt keeps a list that its signed index still names, even a damaged one.
+        let lists = self.dir.join("lists");
+        fs::remove_dir_all(&lists).and_then(|()| fs::create_dir_all(lists.join("partial")))?;
+        if let Err(error) = shell::capture(self.get().arg("update")) {
             // A suite that has moved to the archive is no reason to do without the rest.
             say(&format!("vm: {error:#}"));
         }
-        let lists = fs::read_dir(apt.dir.join("lists"))?.flatten();
+        let lists = fs::read_dir(lists)?.flatten();
         if !lists.into_iter().any(|e| e.file_name().to_string_lossy().contains("Packages")) {
-            bail!("not one list of packages could be fetched");
+            bail!("not one list of packages could be fetched: is the mirror of apt reachable?");
         }
-        fs::write(&stamp, "")?;
-        Ok(apt)
+        fs::write(self.dir.join("fetched"), "")?;
+        Ok(())
     }
 
     /// The options that make any program of apt use this set.

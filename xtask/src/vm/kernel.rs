@@ -107,6 +107,14 @@ pub struct Kernel {
 pub struct Kernels {
     apt: Apt,
     names: Vec<String>,
+    /// The lists are of this run.
+    updated: bool,
+}
+
+fn names(apt: &Apt) -> Result<Vec<String>> {
+    let mut names = apt.names("linux-image-")?;
+    names.extend(apt.names("linux-binary-")?);
+    Ok(names)
 }
 
 impl Kernels {
@@ -122,16 +130,29 @@ impl Kernels {
         }
         let suites = SUITES.map(str::to_owned);
         let apt = Apt::with("apt", &Mirrors::of_this_machine()?, &suites, false)?;
-        let mut names = apt.names("linux-image-")?;
-        names.extend(apt.names("linux-binary-")?);
-        Ok(Self { apt, names })
+        let names = names(&apt)?;
+        Ok(Self { apt, names, updated: false })
     }
 
-    /// The newest kernel of a line, downloaded and unpacked.
+    /// The newest kernel of a line, downloaded and unpacked. What the lists name can
+    /// have left the mirror for a newer version: then they are fetched once more.
     ///
     /// # Errors
     /// No suite has one, or it cannot be fetched.
-    pub fn fetch(&self, line: &Line) -> Result<Kernel> {
+    pub fn fetch(&mut self, line: &Line) -> Result<Kernel> {
+        match self.fetch_listed(line) {
+            Err(error) if !self.updated => {
+                say(&format!("vm: {error:#}; with new lists once more"));
+                self.updated = true;
+                self.apt.update()?;
+                self.names = names(&self.apt)?;
+                self.fetch_listed(line)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn fetch_listed(&self, line: &Line) -> Result<Kernel> {
         let Package { name: package, .. } = newest(&self.names, line)
             .with_context(|| format!("no suite of this mirror has a cloud kernel {line}"))?;
         let dir = workspace::target().join("vm/kernels");

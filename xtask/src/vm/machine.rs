@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -61,6 +62,14 @@ pub fn boot(kernel: &Kernel, initramfs: &Path, shape: &Shape) -> Result<Console>
     qemu.arg("-initrd").arg(initramfs).args(["-append", &append]);
     qemu.stdin(Stdio::null()).stdout(File::create(&file)?);
     qemu.stderr(File::options().append(true).open(&file)?);
+    // SAFETY: no addresses are passed.
+    let end_with_us = || match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    };
+    // SAFETY: prctl is async-signal-safe. An interrupted run must not leave an
+    // emulator behind that nobody limits.
+    unsafe { qemu.pre_exec(end_with_us) };
     let begun = Instant::now();
     let mut child = Running(qemu.spawn().context("cannot start qemu")?);
     let timed_out = loop {

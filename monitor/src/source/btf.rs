@@ -51,6 +51,10 @@ const KIND_DECL_TAG: u32 = 17;
 const KIND_TYPE_TAG: u32 = 18;
 const KIND_ENUM64: u32 = 19;
 
+/// Members looked at for one offset. `task_struct` has some 300; unions that hold
+/// themselves, which no compiler makes, would have no end.
+const MEMBERS_MAX: u32 = 20_000;
+
 /// The kernel's type information, unparsed but indexed.
 pub struct Btf {
     data: Vec<u8>,
@@ -74,7 +78,7 @@ impl Btf {
         Self::parse(data, Self::PATH)
     }
 
-    fn parse(data: Vec<u8>, origin: &'static str) -> Result<Self, BtfError> {
+    pub(crate) fn parse(data: Vec<u8>, origin: &'static str) -> Result<Self, BtfError> {
         let bad = || BtfError::Malformed(origin);
         let word = |at: usize| -> Result<u32, BtfError> {
             let b = data.get(at..at + 4).ok_or_else(bad)?;
@@ -121,11 +125,11 @@ impl Btf {
     pub fn offset(&self, of: &str, member: &str) -> Result<u32, BtfError> {
         let missing = || BtfError::Missing { of: of.into(), member: member.into() };
         let mut ty = *self.structs.get(of.as_bytes()).ok_or_else(missing)?;
-        let mut bits = 0;
+        let (mut bits, mut left) = (0_u32, MEMBERS_MAX);
         for part in member.split('.') {
-            let (offset, next) = self.member(ty, part.as_bytes(), 0).ok_or_else(missing)?;
-            bits += offset;
-            ty = next;
+            let found = self.member(ty, part.as_bytes(), 0, &mut left).ok_or_else(missing)?;
+            bits = bits.checked_add(found.0).ok_or_else(missing)?;
+            ty = found.1;
         }
         if bits % 8 == 0 { Ok(bits / 8) } else { Err(missing()) }
     }
@@ -144,7 +148,7 @@ impl Btf {
     }
 
     /// Bit offset and type of a member.
-    fn member(&self, ty: u32, name: &[u8], depth: u32) -> Option<(u32, u32)> {
+    fn member(&self, ty: u32, name: &[u8], depth: u32, left: &mut u32) -> Option<(u32, u32)> {
         let ty = self.resolve(ty)?;
         let at = *self.types.get(ty as usize - 1)? as usize;
         let info = self.word(at + 4)?;
@@ -152,6 +156,7 @@ impl Btf {
             return None;
         }
         for i in 0..(info & 0xffff) as usize {
+            *left = left.checked_sub(1)?;
             let m = at + 12 + 12 * i;
             let (member, inner, mut offset) = (self.word(m)?, self.word(m + 4)?, self.word(m + 8)?);
             if info >> 31 != 0 {
@@ -159,8 +164,8 @@ impl Btf {
             }
             let named = self.data.get(self.strings + member as usize..)?;
             if named.first() == Some(&0) {
-                if let Some((deeper, ty)) = self.member(inner, name, depth + 1) {
-                    return Some((offset + deeper, ty));
+                if let Some((deeper, ty)) = self.member(inner, name, depth + 1, left) {
+                    return Some((offset.checked_add(deeper)?, ty));
                 }
             } else if named.starts_with(name) && named.get(name.len()) == Some(&0) {
                 return Some((offset, inner));
@@ -199,6 +204,29 @@ mod tests {
         assert!(matches!(Btf::parse(vec![0x9f, 0xeb, 1, 0], "x"), Err(BtfError::Malformed("x"))));
     }
 
+    fn made(types: &[u32], names: &[u8]) -> Btf {
+        let len = types.len() as u32 * 4;
+        let header = [0x1_eb9f, 24, 0, len, len, names.len() as u32];
+        let words = header.iter().chain(types).flat_map(|w| u32::to_ne_bytes(*w));
+        Btf::parse(words.chain(names.iter().copied()).collect(), "x").unwrap()
+    }
+
+    /// Found by fuzzing: no compiler makes either of them.
+    #[test]
+    fn nonsense_ends_as_a_member_that_is_not_there() {
+        let names = b"\0a\0x\0";
+        let int = [0, KIND_INT << 24, 4, 32];
+        let union_of_itself = [&[0, KIND_UNION << 24 | 9, 4][..], &[0, 2, 0].repeat(9)].concat();
+        let holder = [1, KIND_STRUCT << 24 | 1, 8, 0, 2, 0];
+        let btf = made(&[&int[..], &union_of_itself, &holder].concat(), names);
+        assert!(matches!(btf.offset("a", "x"), Err(BtfError::Missing { .. })));
+
+        let inner = [0, KIND_STRUCT << 24 | 1, 4, 3, 1, u32::MAX];
+        let holder = [1, KIND_STRUCT << 24 | 1, 8, 0, 2, 16];
+        let btf = made(&[&int[..], &inner, &holder].concat(), names);
+        assert!(matches!(btf.offset("a", "x"), Err(BtfError::Missing { .. })));
+    }
+
     /// A hand-made `struct a { int x; union { int y; struct { int z; }; }; }`.
     #[test]
     fn anonymous_members_are_looked_through() {
@@ -211,13 +239,7 @@ mod tests {
         types.extend([0, u5 | 2, 4, name(b"y\0"), 1, 0, 0, 2, 0]);
         types.extend([name(b"a\0"), s4 | 2, 8, name(b"x\0"), 1, 0, 0, 3, 32]);
         types.extend([name(b"int\0"), KIND_FUNC << 24, 0]);
-        let len = types.len() as u32 * 4;
-        let mut data: Vec<u8> = Vec::new();
-        for w in [0x1_eb9f, 24, 0, len, len, names.len() as u32].into_iter().chain(types) {
-            data.extend(u32::to_ne_bytes(w));
-        }
-        data.extend(names);
-        let btf = Btf::parse(data, "x").unwrap();
+        let btf = made(&types, names);
         for (member, want) in [("x", 0), ("y", 4), ("z", 4)] {
             assert_eq!(btf.offset("a", member).unwrap(), want, "{member}");
         }

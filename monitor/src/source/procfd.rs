@@ -62,8 +62,7 @@ fn sample(dir: &Path, pid: u32, fd: u32) -> io::Result<FdSample> {
     let link = dir.join(format!("fd/{fd}"));
     let target = fs::read_link(&link)?;
     let meta = fs::metadata(&link)?;
-    let info = fs::read_to_string(dir.join(format!("fdinfo/{fd}")))?;
-    let field = |name: &str| info.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
+    let (flags, position) = fdinfo(&fs::read(dir.join(format!("fdinfo/{fd}")))?);
     let path = target.as_os_str().as_bytes();
     let nlink = u32::try_from(meta.nlink()).unwrap_or(u32::MAX);
     let path = path.strip_suffix(b" (deleted)").filter(|_| nlink == 0).unwrap_or(path);
@@ -76,15 +75,26 @@ fn sample(dir: &Path, pid: u32, fd: u32) -> io::Result<FdSample> {
         kind: classify(mode, path),
         device: rustix::fs::major(meta.dev()) << 20 | rustix::fs::minor(meta.dev()),
         inode: meta.ino(),
-        flags: field("flags:").and_then(|f| u32::from_str_radix(f, 8).ok()).unwrap_or(0),
+        flags,
         nlink,
-        position: field("pos:").and_then(|p| p.parse().ok()).unwrap_or(0),
+        position,
         size: meta.size(),
-        disk_bytes: meta.blocks() * 512,
+        disk_bytes: meta.blocks().saturating_mul(512),
         path: KernelStr::from(path),
         socket: None,
         birth: None,
     })
+}
+
+/// `O_*` flags and position. Some drivers show names there that a process has
+/// chosen (`name:` of a dma-buf), so it is read as bytes.
+pub(crate) fn fdinfo(info: &[u8]) -> (u32, u64) {
+    let field = |name: &[u8]| {
+        let value = info.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(name))?;
+        std::str::from_utf8(value).ok().map(str::trim)
+    };
+    let flags = field(b"flags:").and_then(|f| u32::from_str_radix(f, 8).ok());
+    (flags.unwrap_or(0), field(b"pos:").and_then(|p| p.parse().ok()).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -106,6 +116,12 @@ mod tests {
         assert_eq!(ours.len(), 1);
         assert_eq!((ours[0].kind, ours[0].position, ours[0].size), (FdKind::Regular, 5, 5));
         assert!(ours[0].writable());
+    }
+
+    #[test]
+    fn a_name_in_fdinfo_may_be_any_bytes() {
+        let info = b"pos:\t7\nflags:\t0100002\nmnt_id:\t9\nname:\t\xff\xfe\n";
+        assert_eq!(fdinfo(info), (0o100_002, 7));
     }
 
     #[test]

@@ -67,6 +67,12 @@ pub fn command_line(pid: u32) -> Option<String> {
     Some(joined.join(" ").trim_end().to_owned())
 }
 
+/// Pids of processes with this in their command line.
+pub fn with_command(part: &str) -> Vec<u32> {
+    let is = |pid: &u32| command_line(*pid).is_some_and(|line| line.contains(part));
+    all().into_iter().filter(is).collect()
+}
+
 /// The BPF programs that `pid` has attached, each with what it is attached to. A
 /// pass of an iterator is none.
 pub fn bpf_attached(pid: u32) -> BTreeSet<String> {

@@ -22,12 +22,6 @@ fn config() -> String {
     text
 }
 
-/// Pids of processes with this in their command line.
-fn pids(part: &str) -> Vec<u32> {
-    let is = |pid: &u32| procfs::command_line(*pid).is_some_and(|line| line.contains(part));
-    procfs::all().into_iter().filter(is).collect()
-}
-
 #[test]
 fn after_the_storm_ledger_and_proc_agree_exactly() {
     if need_root().is_none() {
@@ -52,8 +46,8 @@ fn after_the_storm_ledger_and_proc_agree_exactly() {
     // What has been forked last ends or executes; from then on nothing moves.
     wait_until("each process to have one copy and one sleeper", Duration::from_secs(10), || {
         let still = (0..PROCESSES).all(|i| {
-            pids(&format!("storm --index {i} ")).len() == 2
-                && pids(&format!("storm-sleeper-{i} ")).len() == 1
+            procfs::with_command(&format!("storm --index {i} ")).len() == 2
+                && procfs::with_command(&format!("storm-sleeper-{i} ")).len() == 1
         });
         still.then_some(())
     });
@@ -62,7 +56,8 @@ fn after_the_storm_ledger_and_proc_agree_exactly() {
     for i in 0..PROCESSES {
         let parts = [format!("storm --index {i} "), format!("storm-sleeper-{i} ")];
         for (unit, part) in [format!("storm-{i}"), format!("sleeper-{i}")].iter().zip(&parts) {
-            let counts: Vec<u64> = pids(part).into_iter().filter_map(procfs::open_fds).collect();
+            let counts: Vec<u64> =
+                procfs::with_command(part).into_iter().filter_map(procfs::open_fds).collect();
             let shown = agent.unit(unit).unwrap_or_else(|| panic!("{unit} is unknown"));
             let truth: u64 = counts.iter().sum();
             assert_eq!(shown["open_fds_total"].as_u64(), Some(truth), "{unit}: {shown}");
@@ -80,7 +75,7 @@ fn after_the_storm_ledger_and_proc_agree_exactly() {
 
 /// Per kind as well, as far as /proc names kinds.
 fn kinds_agree(unit: &str, part: &str, kinds: &serde_json::Map<String, serde_json::Value>) {
-    let targets: Vec<String> = pids(part)
+    let targets: Vec<String> = procfs::with_command(part)
         .into_iter()
         .flat_map(procfs::fd_targets)
         .map(|(_, target)| target.display().to_string())

@@ -67,7 +67,8 @@ impl Docket {
         for f in rules::judge(ledger, &config.detection, now.boot) {
             groups.entry(key(&f)).or_default().push(f);
         }
-        let lossy = ledger.lossy(now.boot, config.detection.window);
+        let span = config.detection.window;
+        let lost = loss(&ledger.losses(now.boot, span), span);
         let mut changes = Vec::new();
         let over: Vec<Key> =
             self.open.keys().filter(|k| !groups.contains_key(*k)).cloned().collect();
@@ -75,7 +76,7 @@ impl Docket {
             changes.extend(self.resolve(&key, ledger, now));
         }
         for (key, findings) in groups {
-            changes.extend(self.find(key, findings, lossy, now));
+            changes.extend(self.find(key, findings, lost.as_deref(), now));
         }
         changes
     }
@@ -84,7 +85,7 @@ impl Docket {
         &mut self,
         key: Key,
         findings: Vec<Finding>,
-        lossy: bool,
+        lost: Option<&str>,
         now: ClockPair,
     ) -> Option<Change> {
         let strength = findings.iter().map(|f| f.strength).max()?;
@@ -120,7 +121,7 @@ impl Docket {
         let held = held(&findings);
         let held_first = held_first.unwrap_or(held);
         let growth = growth(&findings, held, held_first, now.boot.since(first));
-        let leak = leak(id, state, old.as_ref(), &findings, held, growth, lossy, now);
+        let leak = leak(id, state, old.as_ref(), &findings, held, growth, lost, now);
         // A verdict on processes stays confirmed while others are suspected, but
         // cleanup may end only those that are sure.
         let sure = |f: &Finding| {
@@ -248,7 +249,7 @@ fn leak(
     findings: &[Finding],
     held: u64,
     growth: f64,
-    lossy: bool,
+    lost: Option<&str>,
     now: ClockPair,
 ) -> Leak {
     // Near-certain rules come first, in the order of their names' declaration.
@@ -279,8 +280,12 @@ fn leak(
         limit: room.map(|r| r.limit),
         exhausts_at: room.and_then(|r| exhausts(r, growth, now)),
         pinned_bytes: findings.iter().map(|f| f.pinned_bytes).max().unwrap_or(0),
-        confidence: confidence(findings, lossy),
-        evidence: findings.iter().flat_map(|f| f.evidence.iter().cloned()).collect(),
+        confidence: confidence(findings, lost.is_some()),
+        evidence: findings
+            .iter()
+            .flat_map(|f| f.evidence.iter().cloned())
+            .chain(lost.map(str::to_owned))
+            .collect(),
         // The probes that told it may be gone since: it was so all the same.
         opener: findings
             .iter()
@@ -304,6 +309,20 @@ fn exhausts(room: Room, growth: f64, now: ClockPair) -> Option<Timestamp> {
         return None;
     }
     now.wall.checked_add(jiff::SignedDuration::from_secs_f64(seconds)).ok()
+}
+
+/// The sentence that every verdict gets while the probes lose what they saw; the
+/// same losses lower its confidence.
+fn loss(losses: &[(&str, u64)], span: Duration) -> Option<String> {
+    let counts: Vec<String> = losses.iter().map(|(source, n)| format!("{source} {n}")).collect();
+    (!counts.is_empty()).then(|| {
+        format!(
+            "the probes lost events within the last {} (since start: {}): openings, openers and \
+             lifetimes may be missing here; the counts are those of the census",
+            text::duration(span),
+            counts.join(", ")
+        )
+    })
 }
 
 /// How much weight a finding has by itself, 0 to 1: see `docs/detection.md`.

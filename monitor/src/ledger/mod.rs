@@ -68,8 +68,8 @@ pub struct Ledger {
     unexplained_forks: BTreeMap<ProcessId, u64>,
     corrections: BTreeMap<String, u64>,
     collapses: u64,
-    lost: u64,
-    lost_at: Option<Boottime>,
+    /// By source: how many since start, and when the last was noticed.
+    lost: BTreeMap<String, (u64, Boottime)>,
 }
 
 /// Causes of corrections. Each is shown from 0 on, for the first of a counter
@@ -107,8 +107,7 @@ impl Ledger {
             unexplained_forks: BTreeMap::new(),
             corrections: CAUSES.map(|cause| (cause.to_owned(), 0)).into(),
             collapses: 0,
-            lost: 0,
-            lost_at: None,
+            lost: BTreeMap::new(),
         })
     }
 
@@ -146,11 +145,12 @@ impl Ledger {
         let (fd_probes, task_probes) = (obs.fd_probes, obs.task_probes);
         self.exact_files =
             !obs.sources.iter().any(|s| s.source == "census" && s.mechanism == "proc");
-        let lost: u64 = obs.figures.lost.values().sum();
-        if lost > self.lost {
-            self.lost_at = Some(now);
+        for (source, lost) in std::mem::take(&mut obs.figures.lost) {
+            let known = self.lost.entry(source).or_default();
+            if lost > known.0 {
+                *known = (lost, now);
+            }
         }
-        self.lost = lost;
         self.stacks = std::mem::take(&mut obs.stacks);
         self.pids_max = std::mem::take(&mut obs.pids_max);
 
@@ -269,9 +269,12 @@ impl Ledger {
         self.stacks.get(&id).map(Vec::as_slice)
     }
 
-    /// Whether something was lost on the way within `span` before `now`.
-    pub(crate) fn lossy(&self, now: Boottime, span: Duration) -> bool {
-        self.lost_at.is_some_and(|at| now.since(at) <= span)
+    /// What was lost on the way within `span` before `now`: sources of losses, and
+    /// how many each has lost since the agent started.
+    pub(crate) fn losses(&self, now: Boottime, span: Duration) -> Vec<(&str, u64)> {
+        let recent = |(n, at): &(u64, Boottime)| *n > 0 && now.since(*at) <= span;
+        let recent = self.lost.iter().filter(|(_, lost)| recent(lost));
+        recent.map(|(source, (n, _))| (source.as_str(), *n)).collect()
     }
 
     fn correct(&mut self, cause: &str) {

@@ -45,6 +45,7 @@ pub(crate) struct World {
     pub stacks: BTreeMap<u32, Vec<u64>>,
     pub task_probes: bool,
     pub exact: bool,
+    pub lost: BTreeMap<String, u64>,
     processes: BTreeMap<u32, (ProcessSample, Arc<Unit>)>,
     next_file: u64,
     next_pid: u32,
@@ -66,6 +67,7 @@ impl World {
             stacks: BTreeMap::new(),
             task_probes: false,
             exact: true,
+            lost: BTreeMap::new(),
             processes: BTreeMap::new(),
             next_file: 0xffff_8880_0000_0000,
             next_pid: 100,
@@ -266,7 +268,7 @@ impl World {
                 if self.exact { "iter/task_file" } else { "proc" },
                 true,
             )],
-            figures: SourceFigures::default(),
+            figures: SourceFigures { lost: self.lost.clone(), ..SourceFigures::default() },
         };
         let units = self.processes.values().map(|(_, u)| Arc::clone(u)).collect();
         (obs, units)

@@ -21,6 +21,7 @@ use super::btf::BtfError;
 use super::costs::Runs;
 use super::fdprobes::FdProbes;
 use super::privilege::{Capability, errno};
+use super::sizes::Sizes;
 use super::{btf, offsets, roles};
 
 /// Replaces the embedded object, for a rebuilt one under test.
@@ -135,7 +136,7 @@ impl Bpf {
     ///
     /// # Errors
     /// See [`BpfError`]; `EPERM` without CAP_BPF.
-    pub fn load() -> Result<Self, BpfError> {
+    pub fn load(sizes: &Sizes) -> Result<Self, BpfError> {
         let types = btf::Btf::of_running_kernel()?;
         let offsets: Offsets = offsets::resolve(&types)?;
         let wanted = |name: &str| FdProbes::all().any(|p| p.functions().any(|f| f == name));
@@ -149,7 +150,11 @@ impl Bpf {
             Err(_) => Cow::Borrowed(PREBUILT),
         };
         let btf = Btf::from_sys_fs()?;
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        for (map, entries) in sizes {
+            loader.map_max_entries(map, *entries);
+        }
+        let mut ebpf = loader
             .btf(Some(&btf))
             .override_global("OFFSETS", &offsets, true)
             .override_global("ROLES", roles.as_slice(), true)

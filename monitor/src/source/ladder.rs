@@ -7,6 +7,7 @@ use super::fdprobes::FdProbes;
 use super::model::{FdTable, Observation, SourceState};
 use super::privilege::{Capability, Privileges};
 use super::selftest;
+use super::sizes::Sizes;
 use crate::config::model::{ProbeMode, StackMode, Watch};
 
 /// After so many failures in a row the census iterator is not tried again.
@@ -55,7 +56,7 @@ pub struct Ladder {
 
 impl Ladder {
     /// Tries from the top.
-    pub fn climb(watch: &Watch) -> (Option<Bpf>, Self) {
+    pub fn climb(watch: &Watch, sizes: &Sizes) -> (Option<Bpf>, Self) {
         let mut ladder = Self {
             privileges: Privileges::of_self(),
             census: Rung::default(),
@@ -68,7 +69,7 @@ impl Ladder {
             probes: watch.probes,
             stacks: watch.stacks,
         };
-        let mut bpf = match Bpf::load() {
+        let mut bpf = match Bpf::load(sizes) {
             Ok(bpf) => bpf,
             Err(e) => {
                 let reason = ladder.privileges.refusal(&format!("{e}"), &e, &WANTED);

@@ -24,6 +24,7 @@ pub mod processes;
 mod procfd;
 mod roles;
 mod selftest;
+pub mod sizes;
 mod spell;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -60,6 +61,9 @@ pub enum SourceError {
         /// Why.
         source: io::Error,
     },
+    /// The sizes of the BPF maps that were asked for are none.
+    #[error(transparent)]
+    Sizes(#[from] sizes::SizeError),
 }
 
 /// Reads the kernel.
@@ -87,12 +91,13 @@ impl Source {
     /// Takes the best way the host allows.
     ///
     /// # Errors
-    /// Only without a usable `/proc`; all else is a step down the ladder.
+    /// Without a usable `/proc`, or with [`sizes::VARIABLE`] malformed; all else is
+    /// a step down the ladder.
     pub fn open(config: &Config, choose: processes::ChooseCgroup) -> Result<Self, SourceError> {
         let proc = PathBuf::from("/proc");
         let processes = processes::Processes::new(&proc, choose)
             .map_err(|source| SourceError::Proc { path: proc.clone(), source })?;
-        let (bpf, ladder) = Ladder::climb(&config.watch);
+        let (bpf, ladder) = Ladder::climb(&config.watch, &sizes::of_environment()?);
         let mut source = Self {
             proc,
             processes,

@@ -102,6 +102,23 @@ fn the_opener_is_not_forgotten_when_the_probes_go() {
 }
 
 #[test]
+fn losses_are_said_and_lower_the_confidence_while_they_last() {
+    let (mut w, _) = leaky();
+    let sure = w.only();
+    w.lost = [("births".to_owned(), 7), ("tasks".to_owned(), 0)].into();
+    w.look();
+    let doubted = w.only();
+    assert!((doubted.confidence - sure.confidence * 0.9).abs() < 1e-9, "{doubted:?}");
+    let said = "the probes lost events within the last 30 s (since start: births 7): openings, \
+                openers and lifetimes may be missing here; the counts are those of the census";
+    assert_eq!(doubted.evidence.last().map(String::as_str), Some(said));
+    // None within the last window: what is known by now is whole again.
+    w.looks(7);
+    assert!(w.only().evidence.iter().all(|line| !line.contains("lost")));
+    assert!((w.only().confidence - sure.confidence).abs() < 1e-9);
+}
+
+#[test]
 fn doubts_multiply() {
     let (w, _) = leaky();
     let finding = rules::judge(&w.ledger, &w.config.detection, w.now).remove(0);

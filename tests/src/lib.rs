@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod cgroup;
 pub mod component;
 pub mod http;
+pub mod maps;
 pub mod metrics;
 pub mod procfs;
 pub mod program;

@@ -8,6 +8,7 @@ mod object;
 mod run;
 mod setup;
 mod shell;
+mod soak;
 mod test;
 mod toolchain;
 mod verify_ebpf;
@@ -43,6 +44,8 @@ enum Command {
     Lint,
     /// Measure the cost of the agent and write docs/overhead.md
     Bench(bench::Options),
+    /// Wear an agent out for a while and judge what has become of it; as root
+    Soak(soak::Options),
     /// Install what the tests need: Debian packages, bpf-linker, cargo-deny
     Setup,
     /// Build the BPF object and check it in under monitor-ebpf/prebuilt/
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Build => build::run(),
         Command::Run { args } => run::run(&args),
+        Command::Soak(options) => soak::run(&options),
         Command::Test => test::run(),
         Command::Lint => lint::run(),
         Command::Bench(options) => bench::run(&options),

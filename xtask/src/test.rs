@@ -9,7 +9,7 @@ use crate::{lint, setup, verify_ebpf, vm, workspace};
 
 /// One selection of packages for all steps: another one would have other features
 /// of the same crates and compile them again.
-const SELECTION: [&str; 4] = ["--locked", "--workspace", "--exclude", "leakwatch-ebpf"];
+pub const SELECTION: [&str; 4] = ["--locked", "--workspace", "--exclude", "leakwatch-ebpf"];
 
 type Step = (&'static str, fn() -> Result<()>);
 

@@ -1,0 +1,29 @@
+//! What is in the BPF maps of an agent, read past the agent.
+
+use std::fs;
+
+use aya::Pod;
+use aya::maps::{HashMap, Map, MapData, MapInfo};
+
+/// Entries of the hash map called `name` that the process holds; `None` where it
+/// holds none of that name.
+///
+/// # Panics
+/// The map is no hash map of these types.
+pub fn population<K: Pod, V: Pod>(pid: u32, name: &str) -> Option<usize> {
+    let is = |id: &u32| MapInfo::from_id(*id).is_ok_and(|i| i.name_as_str() == Some(name));
+    let id = ids(pid).into_iter().find(is)?;
+    let data = MapData::from_id(id).expect("the map is still there");
+    let map: HashMap<MapData, K, V> =
+        Map::HashMap(data).try_into().unwrap_or_else(|e| panic!("{name}: {e}"));
+    Some(map.keys().filter(Result::is_ok).count())
+}
+
+/// Ids of the maps that the process holds descriptors of.
+fn ids(pid: u32) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return Vec::new() };
+    let id = |text: String| {
+        text.lines().find_map(|line| line.strip_prefix("map_id:"))?.trim().parse().ok()
+    };
+    entries.flatten().filter_map(|e| fs::read_to_string(e.path()).ok()).filter_map(id).collect()
+}

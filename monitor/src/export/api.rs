@@ -50,8 +50,20 @@ pub struct UnitDoc {
     pub orphans: u64,
     /// Bytes that deleted files keep on disk.
     pub deleted_open_bytes: Option<u64>,
-    /// `pids.max` of its cgroup.
+    /// `TasksMax` as systemd has it, else `pids.max` of its cgroup.
     pub tasks_max: Option<u64>,
+    /// Its present life as systemd names it: 32 hexadecimal digits.
+    pub invocation_id: Option<String>,
+    /// `ActiveState` as systemd has it.
+    pub active_state: Option<String>,
+    /// Its main process as systemd has it.
+    pub main_pid: Option<u32>,
+    /// How often systemd has restarted it by itself.
+    pub restarts: Option<u32>,
+    /// `LimitNOFILE` as systemd has it, the hard limit.
+    pub limit_nofile: Option<u64>,
+    /// `LimitNOFILESoft` as systemd has it.
+    pub limit_nofile_soft: Option<u64>,
     /// Processes whose descriptors were denied.
     pub denied_processes: u64,
     /// Open verdicts, without warnings about limits.
@@ -129,6 +141,7 @@ pub fn sources(snapshot: &Snapshot) -> SourcesDoc {
 }
 
 fn unit_doc(view: &UnitView, leaks: &[Leak]) -> UnitDoc {
+    let systemd = view.systemd.as_deref();
     UnitDoc {
         name: view.unit.name.to_string(),
         unit_kind: view.unit.kind,
@@ -148,7 +161,14 @@ fn unit_doc(view: &UnitView, leaks: &[Leak]) -> UnitDoc {
         zombies: view.zombies,
         orphans: view.orphans,
         deleted_open_bytes: view.deleted_open_bytes,
-        tasks_max: view.tasks_max,
+        tasks_max: systemd.and_then(|s| s.tasks_max).or(view.tasks_max),
+        invocation_id: systemd.and_then(|s| s.invocation_id).map(|id| id.to_string()),
+        active_state: systemd.and_then(|s| s.active_state.as_deref()).map(ToOwned::to_owned),
+        // 0 is systemd's word for none.
+        main_pid: systemd.and_then(|s| s.main_pid).filter(|pid| *pid != 0),
+        restarts: systemd.and_then(|s| s.restarts),
+        limit_nofile: systemd.and_then(|s| s.limit_nofile),
+        limit_nofile_soft: systemd.and_then(|s| s.limit_nofile_soft),
         denied_processes: view.denied_processes,
         leaks: rank::open_leaks(leaks, &view.unit.name),
         history: view.history.clone(),
@@ -185,6 +205,12 @@ mod tests {
             "orphans",
             "deleted_open_bytes",
             "tasks_max",
+            "invocation_id",
+            "active_state",
+            "main_pid",
+            "restarts",
+            "limit_nofile",
+            "limit_nofile_soft",
             "denied_processes",
             "leaks",
             "history",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::attribution::unit::Unit;
 use crate::ledger::template::directory;
-use crate::source::model::{KernelStr, ProcessId, UnitFlows};
+use crate::source::model::{InvocationId, KernelStr, ProcessId, SystemdUnit, UnitFlows};
 use crate::time::Boottime;
 
 /// Daemons fork twice and let the first process go: within this time of the
@@ -61,6 +61,13 @@ pub(crate) struct UnitState {
     pub history: VecDeque<u64>,
     /// From the probes.
     pub flows: Option<UnitFlows>,
+    /// What systemd says of it.
+    pub systemd: Option<Arc<SystemdUnit>>,
+    /// Its present life in systemd's count; kept while systemd is not to be asked.
+    pub invocation_id: Option<InvocationId>,
+    /// systemd names a main process that is not there: it has yet to say what
+    /// came of it.
+    pub unsettled: bool,
     /// `pids.max` of the one cgroup its processes are in.
     pub tasks_max: Option<u64>,
     /// Directories whose templates were too many to tell apart.
@@ -83,6 +90,9 @@ impl UnitState {
             last_seen: Boottime(0),
             history: VecDeque::new(),
             flows: None,
+            systemd: None,
+            invocation_id: None,
+            unsettled: false,
             tasks_max: None,
             collapsed: BTreeSet::new(),
             collapse_level: 0,
@@ -102,6 +112,7 @@ impl UnitState {
             });
         }
         self.invocation += 1;
+        self.invocation_id = None;
         self.started = at;
         self.main = None;
         self.main_gone = None;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::attribution::managed::Managed;
 use crate::attribution::unit::{Unit, UnitKind};
 use crate::ledger::Ledger;
 use crate::ledger::invocation::{MainGone, SETTLING, UnitState};
@@ -106,7 +107,13 @@ impl Ledger {
     }
 
     /// Ends and begins lives after the processes of a census are in.
-    pub(super) fn take_lives(&mut self, ids: &[ProcessId], now: Boottime, probed: bool) {
+    pub(super) fn take_lives(
+        &mut self,
+        ids: &[ProcessId],
+        now: Boottime,
+        probed: bool,
+        managed: &Managed,
+    ) {
         let seen: HashSet<ProcessId> = ids.iter().copied().collect();
         let gone: Vec<ProcessId> =
             self.processes.keys().filter(|id| !seen.contains(id)).copied().collect();
@@ -125,6 +132,7 @@ impl Ledger {
                 None => self.exit(main, now),
             }
         }
+        self.renew(managed, ids, now);
         self.join(now);
         for id in gone {
             self.processes.remove(&id);
@@ -154,6 +162,7 @@ impl Ledger {
         for name in without_main {
             self.elect(&name);
         }
+        self.appoint(managed, ids);
     }
 
     /// Gives each new process its life.
@@ -187,7 +196,7 @@ impl Ledger {
             let state = self.units.entry(Arc::clone(&name)).or_insert_with(|| UnitState::new(unit));
             if state.invocation == 0 {
                 state.begin(started);
-            } else if kind.has_invocations() && parent.is_none() {
+            } else if kind.has_invocations() && parent.is_none() && !state.has_invocation_id() {
                 let empty = !members.contains_key(&(Arc::clone(&name), state.invocation));
                 if (empty && (may_be_main || state.over.is_some()))
                     || (may_be_main && state.main_gone.is_some())
@@ -226,7 +235,7 @@ impl Ledger {
     /// outside as the first one did, or, while the unit settles, any.
     fn elect(&mut self, name: &str) {
         let Some(state) = self.units.get(name) else { return };
-        if !state.unit.kind.has_invocations() || state.over.is_some() {
+        if !state.unit.kind.has_invocations() || state.over.is_some() || state.has_main_pid() {
             return;
         }
         let settling =

@@ -8,6 +8,7 @@ mod descriptions;
 mod intake;
 pub(crate) mod invocation;
 mod lives;
+mod managed;
 pub(crate) mod orphans;
 pub(crate) mod patterns;
 pub(crate) mod process;
@@ -24,6 +25,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::attribution::managed::Managed;
 use crate::attribution::unit::Unit;
 use crate::config::model::Config;
 use crate::ledger::descriptions::Descriptions;
@@ -155,9 +157,10 @@ impl Ledger {
         self.pids_max = std::mem::take(&mut obs.pids_max);
 
         self.settle_unexplained();
+        let managed = Managed::of(&obs, units);
         let both = self.task_probes && task_probes;
         let ids = self.take_processes(&obs, units, both);
-        self.take_lives(&ids, now, both);
+        self.take_lives(&ids, now, both, &managed);
         self.task_probes = task_probes;
 
         let both = self.fd_probes && fd_probes;

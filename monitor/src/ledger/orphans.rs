@@ -19,7 +19,8 @@ impl Ledger {
     pub(crate) fn orphans(&self) -> impl Iterator<Item = Outlived<'_>> {
         self.processes.values().filter(|p| p.alive()).filter_map(|p| {
             let unit = self.units.get(&p.unit.name)?;
-            if !Self::may_leave_orphans(unit.unit.kind) || unit.main == Some(p.id) {
+            let spared = unit.unsettled || unit.main == Some(p.id);
+            if spared || !Self::may_leave_orphans(unit.unit.kind) {
                 return None;
             }
             // With `orphans` patterns the user has said which ones count.

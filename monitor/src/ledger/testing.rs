@@ -12,7 +12,7 @@ use crate::detection::{Change, Docket};
 use crate::ledger::Ledger;
 use crate::source::model::{
     BootId, FdKind, FdSample, FdTable, KernelStr, Observation, ProcessId, ProcessSample,
-    SocketState, SourceFigures, SourceState, TaskEvent,
+    SocketState, SourceFigures, SourceState, SystemdUnit, TaskEvent,
 };
 use crate::time::{Boottime, ClockPair};
 
@@ -50,6 +50,8 @@ pub(crate) struct World {
     next_file: u64,
     next_pid: u32,
     inodes: BTreeMap<String, u64>,
+    /// What systemd says, by cgroup.
+    pub systemd: BTreeMap<KernelStr, Arc<SystemdUnit>>,
 }
 
 impl World {
@@ -72,6 +74,7 @@ impl World {
             next_file: 0xffff_8880_0000_0000,
             next_pid: 100,
             inodes: BTreeMap::new(),
+            systemd: BTreeMap::new(),
             config,
         }
     }
@@ -263,6 +266,7 @@ impl World {
             flows: self.flows.then(BTreeMap::new),
             stacks: self.stacks.clone(),
             pids_max: BTreeMap::new(),
+            systemd: self.systemd.clone(),
             sources: vec![source(
                 "census",
                 if self.exact { "iter/task_file" } else { "proc" },

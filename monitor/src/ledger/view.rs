@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::attribution::unit::Unit;
-use crate::source::model::{FdKind, UnitFlows};
+use crate::source::model::{FdKind, SystemdUnit, UnitFlows};
 
 /// The process of a unit that is nearest to its descriptor limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub struct UnitView {
     pub deleted_open_bytes: Option<u64>,
     /// `pids.max` of its cgroup.
     pub tasks_max: Option<u64>,
+    /// What systemd says of it, where it does.
+    pub systemd: Option<Arc<SystemdUnit>>,
     /// From the probes, while attached.
     pub flows: Option<UnitFlows>,
     /// Recent totals of open descriptors, oldest first, at most 120: for sparklines.

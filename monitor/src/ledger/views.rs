@@ -38,6 +38,7 @@ impl Ledger {
                     orphans: 0,
                     deleted_open_bytes: u.over.map(|_| 0),
                     tasks_max: u.tasks_max,
+                    systemd: u.systemd.clone(),
                     flows: u.flows.clone(),
                     history: u.history.iter().copied().collect(),
                 };
@@ -149,6 +150,7 @@ fn sum(mut a: UnitView, b: UnitView) -> UnitView {
     };
     // Limits and invocations of several units do not add up to one.
     a.tasks_max = None;
+    a.systemd = None;
     a.invocation = 1;
     a.flows = match (a.flows, b.flows) {
         (Some(a), Some(b)) => Some(add_flows(a, b)),

@@ -1,6 +1,7 @@
 //! `leakwatch doctor`: what this host allows, what is blind, what to grant.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -59,6 +60,9 @@ const PURPOSES: [(Capability, &str); 5] = [
     (Capability::Kill, "cleanup: signal other users' processes"),
 ];
 
+/// The system bus answers at once, or it is said that it does not.
+const BUS: Duration = Duration::from_secs(6);
+
 /// Tries everything once, fd probes too, and lets go of it again.
 ///
 /// # Errors
@@ -67,6 +71,7 @@ pub fn examine(config: &Config, choose: ChooseCgroup) -> Result<Report, SourceEr
     let mut source = Source::open(config, choose)?;
     // Whether they attach is only known by attaching them.
     source.attach_fds();
+    source.systemd.settle(BUS);
     let seen = source.look()?;
     let privileges = Privileges::of_self();
     let uname = rustix::system::uname();
@@ -138,7 +143,7 @@ impl Report {
             "\n{} processes: {} seen in full, {} counted only, {} denied",
             self.processes, self.processes_full, self.processes_counted, self.processes_denied
         );
-        let took = text::duration(std::time::Duration::from_secs_f64(self.census_seconds));
+        let took = text::duration(Duration::from_secs_f64(self.census_seconds));
         let _ = writeln!(out, "{} descriptors in {took}", self.fds);
         out
     }

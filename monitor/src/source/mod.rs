@@ -26,6 +26,7 @@ mod roles;
 mod selftest;
 pub mod sizes;
 mod spell;
+mod systemd;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
@@ -73,6 +74,7 @@ pub struct Source {
     reader: census::Reader,
     cgroups: cgroupfs::CgroupFs,
     pids_max: BTreeMap<KernelStr, u64>,
+    systemd: systemd::Systemd,
     bpf: Option<Bpf>,
     ladder: Ladder,
     flows: flows::Flows,
@@ -104,6 +106,7 @@ impl Source {
             reader: census::Reader::default(),
             cgroups: cgroupfs::CgroupFs::find(),
             pids_max: BTreeMap::new(),
+            systemd: systemd::Systemd::start(config.watch.max_units),
             bpf,
             ladder,
             flows: flows::Flows::new(),
@@ -150,6 +153,7 @@ impl Source {
             self.ladder.reconfigure(&config.watch, bpf);
         }
         self.spells.set_length(spell_length(config));
+        self.systemd.set_most(config.watch.max_units);
     }
 
     /// Takes note of events: who runs another program, who has ended.
@@ -233,6 +237,8 @@ impl Source {
             .processes
             .read(&changed)
             .map_err(|source| SourceError::Proc { path: self.proc.clone(), source })?;
+        // It asks while the census runs.
+        self.systemd.tell(&processes, clock);
         self.census(&mut processes);
         if self.looks.is_multiple_of(LIMITS_EVERY) {
             self.pids_max = self.cgroups.pids_max(processes.iter().map(|p| &p.cgroup).collect());
@@ -252,11 +258,13 @@ impl Source {
             flows: None,
             stacks: BTreeMap::new(),
             pids_max: self.pids_max.clone(),
+            systemd: self.systemd.units(),
             sources: Vec::new(),
             figures,
         };
         self.annotate(&mut seen);
         seen.sources = self.ladder.states(&seen, self.cgroups.found());
+        seen.sources.push(self.systemd.state());
         Ok(seen)
     }
 

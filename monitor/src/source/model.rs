@@ -344,7 +344,8 @@ pub struct UnitFlows {
 /// How a resource is watched, for `doctor` and `leakwatch_source_state`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceState {
-    /// `census`, `fd_probes`, `task_probes`, `stacks`, `process_table`, `cgroups`.
+    /// `census`, `fd_probes`, `task_probes`, `stacks`, `process_table`, `cgroups`,
+    /// `systemd`.
     pub source: String,
     /// `iter/task_file`, `proc`, `tp_btf`, `none`…
     pub mechanism: String,
@@ -371,6 +372,51 @@ pub struct SourceFigures {
     pub programs: BTreeMap<String, (f64, u64)>,
 }
 
+/// One life of a systemd unit: a random id that systemd makes at each start.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InvocationId(pub u128);
+
+impl fmt::Display for InvocationId {
+    /// 32 hexadecimal digits, as `systemctl show` and the journal have it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for InvocationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// A unit as systemd has it. What systemd did not say, or says is unlimited, is
+/// `None`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(Default))]
+pub struct SystemdUnit {
+    /// Its name there: `nginx.service`.
+    pub id: Arc<str>,
+    /// Its life; `None` where it never started.
+    pub invocation_id: Option<InvocationId>,
+    /// `ActiveState`: `active`, `activating`, `deactivating`, `inactive`,
+    /// `failed`, `reloading`, or what later systemds add.
+    pub active_state: Option<Arc<str>>,
+    /// When it last left the inactive state.
+    pub entered: Option<Boottime>,
+    /// Its main process; `Some(0)` where it has none now, `None` where units of
+    /// its type never have one.
+    pub main_pid: Option<u32>,
+    /// Restarts by `Restart=`; services only.
+    pub restarts: Option<u32>,
+    /// `LimitNOFILE`, the hard limit.
+    pub limit_nofile: Option<u64>,
+    /// `LimitNOFILESoft`.
+    pub limit_nofile_soft: Option<u64>,
+    /// `TasksMax`.
+    pub tasks_max: Option<u64>,
+}
+
 /// One look at the kernel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
@@ -391,6 +437,10 @@ pub struct Observation {
     pub stacks: BTreeMap<u32, Vec<u64>>,
     /// `pids.max` by cgroup path, where there is one.
     pub pids_max: BTreeMap<KernelStr, u64>,
+    /// What systemd says of units with processes, now or a while ago, by the
+    /// unit's own cgroup path. Empty where its D-Bus does not answer.
+    #[serde(default)]
+    pub systemd: BTreeMap<KernelStr, Arc<SystemdUnit>>,
     /// What works and what does not.
     pub sources: Vec<SourceState>,
     /// Figures of the source itself.

@@ -66,6 +66,7 @@ fn unit(i: usize, at: jiff::Timestamp) -> UnitView {
         orphans: 0,
         deleted_open_bytes: Some(4096),
         tasks_max: Some(4915),
+        systemd: None,
         flows: Some(UnitFlows {
             fds: probed.into_iter().map(|k| (k, flow(1 + i64 % 7))).collect(),
             threads: Some(flow(1)),

@@ -68,6 +68,7 @@ fn plain(name: &str, at: jiff::Timestamp) -> types::UnitView {
         orphans: 0,
         deleted_open_bytes: Some(0),
         tasks_max: None,
+        systemd: None,
         flows: None,
         history: vec![14; 20],
     }

@@ -50,6 +50,16 @@ pub fn run(arguments: &[&str]) -> Output {
     Command::new(binary()).args(arguments).stdin(Stdio::null()).output().expect("it starts")
 }
 
+/// The same under another program, such as `env VARIABLE=value`.
+///
+/// # Panics
+/// It cannot be started.
+pub fn run_under(wrapper: &[&str], arguments: &[&str]) -> Output {
+    let mut command = Command::new(wrapper[0]);
+    command.args(&wrapper[1..]).arg(binary()).args(arguments);
+    command.stdin(Stdio::null()).output().expect("it starts")
+}
+
 /// A loopback address that was free a moment ago.
 ///
 /// # Panics
@@ -230,6 +240,29 @@ impl Agent {
         let mut leaks = self.leaks();
         leaks.retain(|l| l.state == State::Confirmed && l.unit.starts_with(prefix));
         leaks
+    }
+
+    /// Waits until of the units that are `ours` these are confirmed and no others,
+    /// each with one leak of so many.
+    ///
+    /// # Panics
+    /// It never comes to that.
+    #[track_caller]
+    pub fn confirms(&self, ours: impl Fn(&str) -> bool, want: &[(String, u64)]) {
+        let mut last = Vec::new();
+        let begun = Instant::now();
+        while begun.elapsed() < 3 * SOON {
+            last = self.confirmed("");
+            last.retain(|leak| ours(&leak.unit));
+            let mut found: Vec<_> =
+                last.iter().map(|leak| (leak.unit.to_string(), leak.held)).collect();
+            found.sort();
+            if found == want {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("instead of {want:?} these are confirmed: {last:#?}");
     }
 
     /// The unit called `name` as `/api/v1/units/NAME` gives it; `None` where it

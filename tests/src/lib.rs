@@ -13,4 +13,5 @@ pub mod program;
 pub mod prometheus;
 pub mod raw;
 pub mod started;
+pub mod systemd;
 pub mod wait;

@@ -18,7 +18,7 @@ const CARGO_DENY: &str = "0.20.2";
 const LLVM: &str = "/usr/lib/llvm-22";
 
 /// A program that a test, a check or the bench starts, and its Debian package.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 14] = [
     ("promtool", "prometheus"),
     ("bpftrace", "bpftrace"),
     ("strace", "strace"),
@@ -26,7 +26,13 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("capsh", "libcap2-bin"),
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
+    ("nsenter", "util-linux"),
     ("python3", "python3"),
+    ("systemctl", "systemd"),
+    ("dbus-daemon", "dbus"),
+    ("runc", "runc"),
+    ("podman", "podman"),
+    ("dockerd", "docker.io"),
 ];
 
 /// Installs what is missing.
@@ -196,13 +202,21 @@ fn lists_are_old() -> bool {
     lists == 0 || age.is_none_or(|age| age > Duration::from_secs(24 * 3600))
 }
 
-/// The package of Prometheus starts a server that listens on every address. The
-/// tests start one of their own, on loopback.
+/// What packages bring and start: Prometheus listens on every address, docker
+/// changes the firewall. The tests start their own, on loopback and without networks.
+const SERVICES: [(&str, &[&str]); 3] = [
+    ("prometheus", &["prometheus.service"]),
+    ("podman", &["podman.socket", "podman.service"]),
+    ("docker.io", &["docker.socket", "docker.service", "containerd.service"]),
+];
+
 fn stop_services(installed_now: &[&str]) {
-    if !installed_now.contains(&"prometheus") || !Path::new("/run/systemd/system").exists() {
+    let of_these = SERVICES.iter().filter(|(package, _)| installed_now.contains(package));
+    let services: Vec<&str> = of_these.flat_map(|(_, services)| *services).copied().collect();
+    if services.is_empty() || !Path::new("/run/systemd/system").exists() {
         return;
     }
-    say("setup: systemctl disable --now prometheus.service, which came with its package");
+    say(&format!("setup: systemctl disable --now {}, which came now", services.join(" ")));
     let mut systemctl = if rustix::process::geteuid().is_root() {
         shell::command("systemctl")
     } else {
@@ -210,7 +224,7 @@ fn stop_services(installed_now: &[&str]) {
         sudo.arg("systemctl");
         sudo
     };
-    systemctl.args(["disable", "--now", "prometheus.service"]);
+    systemctl.args(["disable", "--now"]).args(services);
     if let Err(error) = shell::run(&mut systemctl) {
         say(&format!("setup: {error:#}"));
     }

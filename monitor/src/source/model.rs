@@ -7,6 +7,7 @@ use std::sync::Arc;
 use leakwatch_common::LIFETIME_BUCKETS;
 use serde::{Deserialize, Serialize};
 
+pub use super::fdkind::FdKind;
 use crate::text;
 use crate::time::{Boottime, ClockPair};
 
@@ -69,84 +70,6 @@ impl fmt::Display for KernelStr {
 impl fmt::Debug for KernelStr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", text::printable(&self.0))
-    }
-}
-
-/// What a descriptor refers to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the names are the kernel's")]
-pub enum FdKind {
-    /// A regular file whose path is that of a log. `source` never says this;
-    /// the ledger does, since the patterns belong to the unit.
-    Log,
-    Regular,
-    Directory,
-    Socket,
-    Pipe,
-    Epoll,
-    Eventfd,
-    Timerfd,
-    Signalfd,
-    Inotify,
-    Memfd,
-    Pidfd,
-    Device,
-    IoUring,
-    Bpf,
-    Perf,
-    Other,
-}
-
-impl FdKind {
-    /// Every kind, in the order they are shown.
-    pub const ALL: [Self; 17] = [
-        Self::Log,
-        Self::Regular,
-        Self::Directory,
-        Self::Socket,
-        Self::Pipe,
-        Self::Epoll,
-        Self::Eventfd,
-        Self::Timerfd,
-        Self::Signalfd,
-        Self::Inotify,
-        Self::Memfd,
-        Self::Pidfd,
-        Self::Device,
-        Self::IoUring,
-        Self::Bpf,
-        Self::Perf,
-        Self::Other,
-    ];
-
-    /// The name in labels and JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Log => "log",
-            Self::Regular => "regular",
-            Self::Directory => "directory",
-            Self::Socket => "socket",
-            Self::Pipe => "pipe",
-            Self::Epoll => "epoll",
-            Self::Eventfd => "eventfd",
-            Self::Timerfd => "timerfd",
-            Self::Signalfd => "signalfd",
-            Self::Inotify => "inotify",
-            Self::Memfd => "memfd",
-            Self::Pidfd => "pidfd",
-            Self::Device => "device",
-            Self::IoUring => "io_uring",
-            Self::Bpf => "bpf",
-            Self::Perf => "perf",
-            Self::Other => "other",
-        }
-    }
-}
-
-impl fmt::Display for FdKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

@@ -101,10 +101,10 @@ impl Scene {
         wait_until("the suspect to be watched", LIMIT, || {
             self.opened("~leaker").filter(|opened| *opened > 0.0)
         });
-        assert_eq!(self.opened("~bystander"), None, "and nobody else");
         let opener = wait_until("the opener", LIMIT, || {
             self.leak("~leaker").map(|l| l.opener).filter(|o| !o.is_empty())
         });
+        assert_eq!(self.opened("~bystander"), None, "and nobody else");
         for frame in &opener {
             let of = (&frame.file, &frame.line, &frame.module);
             assert_eq!(of, (&None, &None, &None), "raw addresses: {opener:?}");
@@ -159,8 +159,8 @@ fn auto_keeps_what_is_nearly_free_and_else_lets_go_when_the_leak_is_over() {
     // A spell of two minutes: what ends sooner ends with the suspicion.
     let mut scene = Scene::set("auto", "auto", 120);
     let first = scene.attached();
-    let (probes, _) = scene.said();
-    if probes == 1.0 {
+    let by = [("source", "fd_probes"), ("mechanism", "fentry")];
+    if scene.agent.metrics().one("leakwatch_source_state", &by) == Some(1.0) {
         say(format_args!("fentry works here: the probes stay"));
         scene.leaker.tell("go");
         wait_until("the opener", LIMIT, || scene.leak("~leaker").filter(|l| !l.opener.is_empty()));

@@ -17,6 +17,8 @@ pub mod cli;
 pub mod config;
 pub mod detection;
 pub mod export;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod glob;
 pub mod ledger;
 pub mod pipeline;

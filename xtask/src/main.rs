@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod build_ebpf;
+mod fuzz;
 mod lint;
 mod object;
 mod run;
@@ -46,6 +47,8 @@ enum Command {
     Bench(bench::Options),
     /// Wear an agent out for a while and judge what has become of it; as root
     Soak(soak::Options),
+    /// Fuzz what parses outside bytes; needs a nightly and cargo-fuzz
+    Fuzz(fuzz::Options),
     /// Install what the tests need: Debian packages, bpf-linker, cargo-deny
     Setup,
     /// Build the BPF object and check it in under monitor-ebpf/prebuilt/
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Command::Test => test::run(),
         Command::Lint => lint::run(),
         Command::Bench(options) => bench::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Setup => setup::run(),
         Command::BuildEbpf => build_ebpf::run(),
         Command::VerifyEbpf => verify_ebpf::run(),

@@ -51,7 +51,7 @@ pub fn parse(path: &[u8]) -> Option<Named> {
 
 /// The path is the root of its hierarchy, or above the root of the namespace it
 /// was read in.
-pub(super) fn is_root(path: &[u8]) -> bool {
+pub(crate) fn is_root(path: &[u8]) -> bool {
     live(path).split(|b| *b == b'/').all(|part| part.is_empty() || part == b"..")
 }
 

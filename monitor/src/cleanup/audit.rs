@@ -96,7 +96,7 @@ impl Audit {
         Ok(Self { _lock: Some(lock), ..Self::open_with(state_dir, LIMIT)? })
     }
 
-    fn open_with(state_dir: &Path, limit: u64) -> Result<Self, AuditError> {
+    pub(crate) fn open_with(state_dir: &Path, limit: u64) -> Result<Self, AuditError> {
         let path = state_dir.join("audit.jsonl");
         match Log::open(path.clone(), limit) {
             Ok(log) => Ok(Self { sink: Sink::File(log), failing: false, _lock: None }),

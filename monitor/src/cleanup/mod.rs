@@ -5,7 +5,7 @@
 //! Everything is a dry run unless a rule says `mode = "enforce"`.
 
 mod act;
-mod audit;
+pub(crate) mod audit;
 mod engine;
 mod kill;
 mod notify;

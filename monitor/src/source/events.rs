@@ -10,14 +10,18 @@ use crate::time::Boottime;
 pub fn drain(ring: &mut RingBuf<MapData>, boot: BootId) -> Vec<TaskEvent> {
     let mut events = Vec::new();
     while let Some(item) = ring.next() {
-        if item.len() < size_of::<TaskRecord>() {
-            continue;
-        }
-        // SAFETY: long enough, plain data, read without regard to alignment.
-        let record: TaskRecord = unsafe { std::ptr::read_unaligned(item.as_ptr().cast()) };
-        events.extend(decode(&record, boot));
+        events.extend(event(&item, boot));
     }
     events
+}
+
+/// The event that a record says; none where it is too short or of no known kind.
+pub(crate) fn event(item: &[u8], boot: BootId) -> Option<TaskEvent> {
+    let head = item.get(..size_of::<TaskRecord>())?;
+    // SAFETY: as many bytes as the type has, which is plain data without
+    // padding; read without regard to alignment.
+    let record: TaskRecord = unsafe { std::ptr::read_unaligned(head.as_ptr().cast()) };
+    decode(&record, boot)
 }
 
 fn decode(r: &TaskRecord, boot: BootId) -> Option<TaskEvent> {

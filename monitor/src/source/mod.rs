@@ -6,8 +6,8 @@
 
 pub mod address;
 pub mod bpf;
-mod btf;
-mod census;
+pub(crate) mod btf;
+pub(crate) mod census;
 mod cgroupfs;
 mod costs;
 pub mod doctor;
@@ -18,10 +18,10 @@ mod flows;
 mod known;
 mod ladder;
 pub mod model;
-mod offsets;
+pub(crate) mod offsets;
 pub mod privilege;
 pub mod processes;
-mod procfd;
+pub(crate) mod procfd;
 mod roles;
 mod selftest;
 pub mod sizes;

@@ -32,7 +32,7 @@ pub struct ProcessId {
 impl ProcessId {
     /// When it started, to 10 ms.
     pub fn started(&self) -> Boottime {
-        Boottime(self.start_ticks * 10_000_000)
+        Boottime(self.start_ticks.saturating_mul(10_000_000))
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::model::{BootId, FdTable, KernelStr, ProcessId, ProcessSample};
 
 /// Longest command line kept.
-const CMDLINE_MAX: usize = 4096;
+pub(crate) const CMDLINE_MAX: usize = 4096;
 /// `PF_KTHREAD` of `include/linux/sched.h`.
 const PF_KTHREAD: u64 = 0x0020_0000;
 /// What seldom changes is read again every so many looks; a process's first
@@ -49,13 +49,14 @@ pub struct Processes {
 pub type ChooseCgroup = fn(&[u8]) -> KernelStr;
 
 /// The fields of `/proc/PID/stat` that are used.
-struct Stat {
-    comm: KernelStr,
-    state: u8,
-    ppid: u32,
-    flags: u64,
-    threads: u32,
-    start_ticks: u64,
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub(crate) comm: KernelStr,
+    pub(crate) state: u8,
+    pub(crate) ppid: u32,
+    pub(crate) flags: u64,
+    pub(crate) threads: u32,
+    pub(crate) start_ticks: u64,
 }
 
 impl Processes {
@@ -136,7 +137,7 @@ impl Processes {
 
 /// Fields by position after the last `)`: the name before it may hold anything,
 /// parentheses and newlines too. `Documentation/filesystems/proc.rst`, table 1-4.
-fn parse_stat(stat: &[u8]) -> Option<Stat> {
+pub(crate) fn parse_stat(stat: &[u8]) -> Option<Stat> {
     let open = stat.iter().position(|b| *b == b'(')?;
     let close = stat.iter().rposition(|b| *b == b')')?;
     let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
@@ -158,29 +159,34 @@ fn read_slow(dir: &Path, choose: ChooseCgroup) -> Slow {
         let bytes = p.as_os_str().as_bytes();
         KernelStr::from(bytes.strip_suffix(b" (deleted)").unwrap_or(bytes))
     });
-    let mut cmdline = fs::read(dir.join("cmdline")).unwrap_or_default();
-    cmdline.truncate(CMDLINE_MAX);
-    while cmdline.last() == Some(&0) {
-        cmdline.pop();
-    }
-    cmdline.iter_mut().filter(|b| **b == 0).for_each(|b| *b = b' ');
+    let cmdline = fs::read(dir.join("cmdline")).unwrap_or_default();
     let status = fs::read(dir.join("status")).unwrap_or_default();
     let limits = fs::read_to_string(dir.join("limits")).unwrap_or_default();
     Slow {
         exe,
-        cmdline: KernelStr::from(&cmdline[..]),
+        cmdline: one_line(cmdline),
         uid: real_uid(&status),
         max_fds: soft_nofile(&limits),
         cgroup: choose(&fs::read(dir.join("cgroup")).unwrap_or_default()),
     }
 }
 
-fn real_uid(status: &[u8]) -> Option<u32> {
+/// Arguments, each ended by a zero byte, joined by one space.
+pub(crate) fn one_line(mut cmdline: Vec<u8>) -> KernelStr {
+    cmdline.truncate(CMDLINE_MAX);
+    while cmdline.last() == Some(&0) {
+        cmdline.pop();
+    }
+    cmdline.iter_mut().filter(|b| **b == 0).for_each(|b| *b = b' ');
+    KernelStr::from(&cmdline[..])
+}
+
+pub(crate) fn real_uid(status: &[u8]) -> Option<u32> {
     let line = status.split(|b| *b == b'\n').find_map(|l| l.strip_prefix(b"Uid:"))?;
     std::str::from_utf8(line).ok()?.split_ascii_whitespace().next()?.parse().ok()
 }
 
-fn soft_nofile(limits: &str) -> Option<u64> {
+pub(crate) fn soft_nofile(limits: &str) -> Option<u64> {
     let line = limits.lines().find_map(|l| l.strip_prefix("Max open files"))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }

@@ -13,7 +13,7 @@ const LONGEST: usize = 450;
 const LONG: [(&str, &str); 0] = [];
 
 /// Directories with sources.
-const SOURCES: [&str; 5] = ["monitor", "monitor-common", "monitor-ebpf", "tests", "xtask"];
+const SOURCES: [&str; 6] = ["fuzz", "monitor", "monitor-common", "monitor-ebpf", "tests", "xtask"];
 
 /// What is never committed. Split, so that this file passes.
 const FORBIDDEN: [(&str, &str); 4] = [

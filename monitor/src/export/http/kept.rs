@@ -21,7 +21,7 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// One answer for each document that is built from the whole snapshot.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     answers: [Mutex<Option<Built>>; Target::KEPT],
 }
 

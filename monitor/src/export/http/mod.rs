@@ -10,11 +10,11 @@
 mod bind;
 mod guests;
 mod host;
-mod kept;
-mod path;
+pub(crate) mod kept;
+pub(crate) mod path;
 mod patient;
-mod reply;
-mod route;
+pub(crate) mod reply;
+pub(crate) mod route;
 mod serve;
 mod target;
 #[cfg(test)]

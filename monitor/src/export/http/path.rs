@@ -3,7 +3,7 @@
 /// Undoes percent encoding; `+` stays itself, as in any path.
 /// `None` where an escape is broken or the bytes are no UTF-8, which no unit
 /// name is.
-pub(super) fn decode(encoded: &str) -> Option<String> {
+pub(crate) fn decode(encoded: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(encoded.len());
     let mut rest = encoded.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
@@ -22,7 +22,7 @@ pub(super) fn decode(encoded: &str) -> Option<String> {
 
 /// What a query says of one key.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Parameter {
+pub(crate) enum Parameter {
     /// Nothing.
     Absent,
     /// Its value, decoded; empty where there is no `=`.
@@ -35,7 +35,7 @@ pub(super) enum Parameter {
 
 /// The value of `key` in a query. Keys are compared decoded, and other keys are
 /// nobody's business.
-pub(super) fn parameter(query: Option<&str>, key: &str) -> Parameter {
+pub(crate) fn parameter(query: Option<&str>, key: &str) -> Parameter {
     let pairs = query.unwrap_or_default().split('&');
     let mut values = pairs
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))

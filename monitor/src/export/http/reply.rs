@@ -10,7 +10,7 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 /// What every route gives.
-pub(super) type Reply = Response<Bytes>;
+pub(crate) type Reply = Response<Bytes>;
 
 /// One that is given instead of what was asked for.
 pub(super) type Refusal = Box<Reply>;

@@ -18,7 +18,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'n
                       form-action 'none'; frame-ancestors 'none'";
 
 /// Answers one request. The body, if it has one, is nobody's business.
-pub(super) fn route(
+pub(crate) fn route(
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,

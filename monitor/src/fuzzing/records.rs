@@ -1,0 +1,71 @@
+//! What the BPF programs write: the census and the task events. They are ours,
+//! but an object of another version is not.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use leakwatch_common::{COMM_LEN, CensusHeader};
+
+use crate::source::census::{Reader, Tables};
+use crate::source::events::event;
+use crate::source::model::{BootId, FdSample, TaskEvent};
+
+/// `data` as a task record, and as what the census iterator gives.
+pub fn records(data: &[u8]) {
+    if let Some(event) = event(data, BootId(1)) {
+        let (TaskEvent::Fork { child: id, .. }
+        | TaskEvent::Exec { id, .. }
+        | TaskEvent::Exit { id, .. }) = &event;
+        let _ = id.started();
+        if let TaskEvent::Fork { comm, .. } | TaskEvent::Exec { comm, .. } = &event {
+            assert!(comm.as_bytes().len() <= COMM_LEN && !comm.as_bytes().contains(&0));
+        }
+    }
+    let whole = read(data, usize::MAX);
+    // How the kernel cuts its output into reads must not show.
+    let pieces = read(data, 1 + data.first().map_or(0, |b| usize::from(*b)));
+    match (whole, pieces) {
+        (Ok(whole), Ok(pieces)) => {
+            assert_eq!(whole, pieces, "the reads' borders show");
+            // Nothing where the records rely on a path of a pass before.
+            let Some(whole) = whole else { return };
+            let held: usize = whole.values().map(|(_, fds)| fds.len()).sum();
+            assert!(held <= data.len() / size_of::<CensusHeader>(), "more than was given");
+            assert!(whole.values().all(|(_, fds)| !fds.is_empty()), "a process without any");
+        }
+        (Err(a), Err(b)) => assert_eq!(a.kind(), b.kind(), "the reads' borders show"),
+        (a, b) => panic!("the reads' borders show: {:?}, {:?}", a.err(), b.err()),
+    }
+}
+
+/// Two passes, as the reader keeps the paths of the one before; the second.
+fn read(data: &[u8], at_most: usize) -> io::Result<Option<Tables>> {
+    let mut reader = Reader::default();
+    let first = reader.read(Pieces { rest: data, at_most });
+    let second = reader.read(Pieces { rest: data, at_most });
+    if let (Ok(Some(a)), Ok(Some(b))) = (&first, &second) {
+        // Nonsense may give one file two names, and a record that only says that
+        // its name is known then means either: names are not compared.
+        assert_eq!(shape(a), shape(b), "the same census again");
+    }
+    second
+}
+
+/// Who has which descriptors.
+fn shape(tables: &Tables) -> BTreeMap<u32, (u64, Vec<u32>)> {
+    let numbers = |fds: &[FdSample]| fds.iter().map(|fd| fd.fd).collect();
+    tables.iter().map(|(tgid, (start, fds))| (*tgid, (*start, numbers(fds)))).collect()
+}
+
+/// Gives at most so much at once.
+struct Pieces<'a> {
+    rest: &'a [u8],
+    at_most: usize,
+}
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let n = into.len().min(self.at_most);
+        self.rest.read(&mut into[..n])
+    }
+}

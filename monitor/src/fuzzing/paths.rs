@@ -55,11 +55,27 @@ pub fn template(data: &[u8]) {
         assert_printable(&template);
         // No byte takes more than an escape (`\u{1b}`) with its number named.
         assert!(template.len() <= 8 * path.len() + 8, "{} bytes", template.len());
-        let digit = template.bytes().find(u8::is_ascii_digit);
-        assert!(digit.is_none(), "a number is left: one cohort for each member");
+        let left = without_escapes(&template).bytes().any(|b| b.is_ascii_digit());
+        assert!(!left, "a number is left: one cohort for each member: {template}");
         let slashes = |text: &[u8]| text.iter().filter(|b| **b == b'/').count();
         assert_eq!(slashes(template.as_bytes()), slashes(path), "directories");
         let directory = templates::directory(&template);
         assert!(directory.is_none_or(|d| template.starts_with(d)));
     }
+}
+
+/// Without what stands for a character that cannot be shown: `\u{1b}`.
+fn without_escapes(template: &str) -> String {
+    let mut parts = template.split("\\u{");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let escape = part
+            .split_once('}')
+            .filter(|(code, _)| !code.is_empty() && code.bytes().all(|b| b.is_ascii_hexdigit()));
+        match escape {
+            Some((_, rest)) => out.push_str(rest),
+            None => out.push_str(part),
+        }
+    }
+    out
 }

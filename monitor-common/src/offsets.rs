@@ -29,6 +29,8 @@ pub struct Offsets {
     pub file_dentry: u32,
     pub dentry_name: u32,
     pub dentry_seq: u32,
+    pub dentry_hash: u32,
+    pub file_f_op: u32,
     pub file_private_data: u32,
     pub inode_i_ino: u32,
     pub inode_i_mode: u32,
@@ -75,6 +77,8 @@ impl Offsets {
         file_dentry: 0,
         dentry_name: 0,
         dentry_seq: 0,
+        dentry_hash: 0,
+        file_f_op: 0,
         file_private_data: 0,
         inode_i_ino: 0,
         inode_i_mode: 0,
@@ -95,4 +99,4 @@ impl Offsets {
     };
 }
 
-const _: () = assert!(size_of::<Offsets>() == 42 * 4);
+const _: () = assert!(size_of::<Offsets>() == 44 * 4);

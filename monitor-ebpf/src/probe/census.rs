@@ -151,7 +151,9 @@ unsafe fn try_census<const NAMED: bool>(ctx: *mut TaskFile) -> Option<()> {
 /// directory, and the count that a rename of it raises (`fs/dcache.c: __d_move`).
 /// Only the rename of a directory above goes unnoticed, until its epoch ends.
 /// Addresses are given out again, and on a busy host all of a file's at once, so
-/// the number of the inode is in it and not the address.
+/// what the file is has to be in it, too: the inode's number, the name's hash
+/// (salted with its directory), and the operations, by which those without an
+/// inode of their own differ (eventfd, timerfd).
 #[inline(always)]
 unsafe fn mark(
     settings: &Settings,
@@ -162,13 +164,15 @@ unsafe fn mark(
     // whose header is complete and whose path is not made yet.
     let (inode, device) = unsafe { ((*record).header.inode, (*record).header.device) };
     // SAFETY: likewise.
-    let (seq, [file, dentry]) = unsafe {
+    let (seq, hash, [file, dentry, operations]) = unsafe {
         let dentry: *const u8 = typed(file, off!(file_dentry));
         // The verifier lets nobody calculate with typed pointers; what is read
         // back from a map has no type.
-        let plain = (&raw mut (*record).path).cast::<[u64; 2]>();
-        core::ptr::write_volatile(plain, [file as u64, dentry as u64]);
-        (typed::<u32>(dentry, off!(dentry_seq)), core::ptr::read_volatile(plain))
+        let plain = (&raw mut (*record).path).cast::<[u64; 3]>();
+        let operations: *const u8 = typed(file, off!(file_f_op));
+        core::ptr::write_volatile(plain, [file as u64, dentry as u64, operations as u64]);
+        let seq: u32 = typed(dentry, off!(dentry_seq));
+        (seq, typed::<u64>(dentry, off!(dentry_hash)), core::ptr::read_volatile(plain))
     };
     // Slab objects differ in their middle bits; a multiplication carries them up.
     let place = (file >> 6).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
@@ -177,6 +181,8 @@ unsafe fn mark(
         .wrapping_add((dentry >> 6).wrapping_mul(31))
         .wrapping_add(inode.wrapping_mul(0x9e37_79b9_7f4a_7c15))
         .wrapping_add(u64::from(device) << 12)
+        .wrapping_add(hash.wrapping_mul(0xc2b2_ae3d_27d4_eb4f))
+        .wrapping_add(operations >> 3)
         .wrapping_add(u64::from(seq) << 40)
         .wrapping_add(u64::from(epoch) << 20)
         .wrapping_mul(0xd6e8_feb8_6659_fd93);

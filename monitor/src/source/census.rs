@@ -97,14 +97,17 @@ impl Reader {
             return file.clone();
         }
         let asked;
-        let path = if known || header.path_len == PATH_REFUSED {
-            // Closed meanwhile, or hidden: then it stays without a name.
+        let refused = known || header.path_len == PATH_REFUSED;
+        let path = if refused {
+            // Closed meanwhile, or hidden: then it has no name, this time.
             asked = fs::read_link(format!("/proc/{}/fd/{}", header.tgid, header.fd))
                 .unwrap_or_default();
-            text(header, asked.as_os_str().as_bytes())
+            Some(asked.as_os_str().as_bytes()).filter(|p| can_be_of(header, p)).unwrap_or_default()
         } else {
-            text(header, path)
+            path
         };
+        let nameless = refused && path.is_empty();
+        let path = text(header, path);
         let make = |path: KernelStr| KnownFile {
             file: header.file,
             inode: header.inode,
@@ -112,7 +115,7 @@ impl Reader {
             kind: classify(header.mode, path.as_bytes()),
             path,
         };
-        self.known.named(header.file, path, make).clone()
+        if nameless { make(path.into()) } else { self.known.named(header.file, path, make).clone() }
     }
 }
 
@@ -140,6 +143,18 @@ fn record(bytes: &[u8]) -> io::Result<Option<(CensusHeader, &[u8])>> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "census record of another version"));
     }
     Ok(bytes.get(SIZE..SIZE + len).map(|path| (header, path)))
+}
+
+/// What /proc says of a descriptor can be of another file, which has been given the
+/// number since: not where it shows an inode of its own or another type.
+fn can_be_of(h: &CensusHeader, path: &[u8]) -> bool {
+    let is = |what: &str| path == format!("{what}:[{}]", h.inode).as_bytes();
+    match h.mode & 0o170_000 {
+        0o140_000 => is("socket"),
+        0o010_000 => is("pipe") || path.starts_with(b"/"),
+        0 => path.starts_with(b"anon_inode:"),
+        _ => !path.starts_with(b"socket:["),
+    }
 }
 
 /// What to call it: the path without the kernel's mark for deleted files,
@@ -199,7 +214,7 @@ mod tests {
         header.tgid = std::process::id();
         header.fd = u32::try_from(fd.as_raw_fd()).unwrap();
         (header.file, header.inode, header.nlink) = (0xffff_8000, inode, 1);
-        (header.path_len, header.sock_family) = (path_len, SOCKET_NONE);
+        (header.mode, header.path_len, header.sock_family) = (0o020_666, path_len, SOCKET_NONE);
         // SAFETY: plain data without padding.
         let bytes: [u8; size_of::<CensusHeader>()] = unsafe { std::mem::transmute(header) };
         [&bytes, path.as_bytes()].concat()
@@ -220,7 +235,38 @@ mod tests {
         let named = sent(&null, 5, 4, "/sen");
         assert_eq!(path(&mut reader, &named), "/sen");
         assert_eq!(path(&mut reader, &again), "/sen");
+        // Closed before it could be asked for: that is no name to keep.
+        let mut gone = Reader::default();
+        let mut lost = again.clone();
+        lost[std::mem::offset_of!(CensusHeader, fd)..][..4].copy_from_slice(&[0xff; 4]);
+        assert_eq!(path(&mut gone, &lost), "(path unavailable)");
+        assert_eq!(path(&mut gone, &again), "/dev/null");
         // Another file at the same address.
         assert_eq!(path(&mut reader, &sent(&null, 6, PATH_KNOWN, "")), "/dev/null");
+    }
+
+    #[test]
+    fn what_proc_says_of_another_file_is_not_believed() {
+        let null = File::open("/dev/null").unwrap();
+        let of = |mode: u16| {
+            let bytes = sent(&null, 5, PATH_KNOWN, "");
+            let (mut header, _) = record(&bytes).unwrap().unwrap();
+            header.mode = mode;
+            header
+        };
+        for (mode, path, want) in [
+            (0o140_777, "socket:[5]", true),
+            (0o140_777, "socket:[6]", false),
+            (0o140_777, "/dev/null", false),
+            (0o010_600, "pipe:[5]", true),
+            (0o010_600, "pipe:[6]", false),
+            (0o010_600, "/run/fifo", true),
+            (0o600, "anon_inode:[eventfd]", true),
+            (0o600, "pipe:[5]", false),
+            (0o100_644, "/var/log/a.log", true),
+            (0o100_644, "socket:[5]", false),
+        ] {
+            assert_eq!(can_be_of(&of(mode), path.as_bytes()), want, "{mode:o} {path}");
+        }
     }
 }

@@ -172,7 +172,7 @@ unsafe fn mark(
         let operations: *const u8 = typed(file, off!(file_f_op));
         core::ptr::write_volatile(plain, [file as u64, dentry as u64, operations as u64]);
         let seq: u32 = typed(dentry, off!(dentry_seq));
-        (seq, typed::<u64>(dentry, off!(dentry_hash)), core::ptr::read_volatile(plain))
+        (seq, typed::<u32>(dentry, off!(dentry_hash)), core::ptr::read_volatile(plain))
     };
     // Slab objects differ in their middle bits; a multiplication carries them up.
     let place = (file >> 6).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
@@ -181,7 +181,7 @@ unsafe fn mark(
         .wrapping_add((dentry >> 6).wrapping_mul(31))
         .wrapping_add(inode.wrapping_mul(0x9e37_79b9_7f4a_7c15))
         .wrapping_add(u64::from(device) << 12)
-        .wrapping_add(hash.wrapping_mul(0xc2b2_ae3d_27d4_eb4f))
+        .wrapping_add(u64::from(hash).wrapping_mul(0xc2b2_ae3d_27d4_eb4f))
         .wrapping_add(operations >> 3)
         .wrapping_add(u64::from(seq) << 40)
         .wrapping_add(u64::from(epoch) << 20)

@@ -34,7 +34,7 @@ pub fn resolve(btf: &Btf) -> Result<Offsets, BtfError> {
         // `seqcount_spinlock_t` wraps a `seqcount_t` since Linux 5.10.
         dentry_seq: at("dentry", "d_seq.seqcount.sequence")
             .or_else(|_| at("dentry", "d_seq.sequence"))?,
-        dentry_hash: at("dentry", "d_name.hash_len")?,
+        dentry_hash: at("dentry", "d_name.hash")?,
         file_f_op: at("file", "f_op")?,
         file_private_data: at("file", "private_data")?,
         inode_i_ino: at("inode", "i_ino")?,

@@ -10,7 +10,6 @@ use anyhow::{Context, Result, bail};
 
 use crate::shell::{self, say};
 use crate::toolchain::{self, Toolchain};
-use crate::vm;
 
 /// The checker of licences, bans and sources.
 const CARGO_DENY: &str = "0.20.2";
@@ -42,7 +41,6 @@ const PROGRAMS: [(&str, &str); 14] = [
 pub fn run() -> Result<()> {
     components()?;
     packages(&missing_packages())?;
-    vm::install_emulator()?;
     bpf_linker()?;
     bpf_compiler()?;
     cargo_deny()?;

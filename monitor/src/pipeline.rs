@@ -134,7 +134,8 @@ async fn watch(options: Options) -> Result<(), Error> {
     let (stop, stopped) = watch::channel(false);
     let server = tokio::spawn(http::serve(listeners, view.clone(), options.site, stopped));
     let (looked, mut observations) = mpsc::channel::<Looked>(1);
-    let worker = Worker::start(source, looked)?;
+    let (glimpsed, mut glimpses) = mpsc::unbounded_channel();
+    let worker = Worker::start(source, looked, glimpsed)?;
     let (reported, mut reports) = mpsc::unbounded_channel::<Report>();
     let mut acts = JoinSet::new();
     tracing::info!(addresses = %addresses.join(" "), "leakwatch watches");
@@ -169,6 +170,7 @@ async fn watch(options: Options) -> Result<(), Error> {
                 // What happened before the census is told before it.
                 let events = take(&mut ring, boot);
                 turn.tasks(&events);
+                let newcomers = Turn::newcomers(&events);
                 pending.extend(events);
                 match looked {
                     Looked::Saw(seen, cpu) => {
@@ -177,6 +179,7 @@ async fn watch(options: Options) -> Result<(), Error> {
                     }
                     Looked::Failed(e) => tracing::error!("the census failed: {e}"),
                 }
+                worker.glimpse(newcomers);
                 next_look = Instant::now() + turn.interval();
                 perform(&mut turn, &mut acts, &reported);
                 view.publish(Arc::new(turn.snapshot()));
@@ -185,11 +188,13 @@ async fn watch(options: Options) -> Result<(), Error> {
                 if turn.tasks(&events) && next_judgement.is_none() {
                     next_judgement = Some(Instant::now() + SETTLE.max(turn.cost() * 20));
                 }
+                worker.glimpse(Turn::newcomers(&events));
                 pending.extend(events);
                 // A census that takes long must not let this grow: what is
                 // dropped, it sees for itself.
                 pending.truncate(100_000);
             }
+            Some(seen) = glimpses.recv() => worker.place(turn.glimpsed(&seen)),
             () = sleep_until(next_judgement.unwrap_or_else(Instant::now)), if next_judgement.is_some() => {
                 next_judgement = None;
                 turn.judge();

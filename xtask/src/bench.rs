@@ -6,6 +6,7 @@
 pub mod agent;
 mod census;
 mod facts;
+mod floor;
 pub mod hold;
 mod holders;
 mod idle;

@@ -147,6 +147,13 @@ impl Attribution {
         Some(unit)
     }
 
+    /// The unit of one process between two censuses, by what it is now.
+    pub fn glimpse(&mut self, p: &ProcessSample) -> Arc<Unit> {
+        let parent = self.known.get(&p.id).and_then(|known| known.parent);
+        self.judge(p, parent);
+        self.known[&p.id].unit.clone()
+    }
+
     /// The unit of a process, as last known.
     pub fn unit_of(&self, id: &ProcessId) -> Option<&Arc<Unit>> {
         self.known.get(id).map(|k| &k.unit)

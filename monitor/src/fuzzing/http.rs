@@ -95,6 +95,7 @@ fn snapshot(name: &str) -> Snapshot {
     Snapshot {
         at,
         started: at,
+        unplaced: None,
         units: vec![UnitView {
             unit: Arc::new(unit),
             systemd: None,

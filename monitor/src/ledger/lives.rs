@@ -8,7 +8,7 @@ use crate::attribution::unit::{Unit, UnitKind};
 use crate::ledger::Ledger;
 use crate::ledger::invocation::{MainGone, SETTLING, UnitState};
 use crate::ledger::process::Process;
-use crate::source::model::{KernelStr, Observation, ProcessId, ProcessSample, UnitFlows};
+use crate::source::model::{KernelStr, Observation, ProcessId, ProcessSample, UNPLACED, UnitFlows};
 use crate::time::Boottime;
 
 /// Points of a sparkline.
@@ -296,9 +296,9 @@ impl Ledger {
                 *total = Some(total.unwrap_or(0) + n);
             }
         }
-        let mut flows = flows;
+        let mut flows = flows.unwrap_or_default();
         for (name, u) in &mut self.units {
-            u.flows = flows.as_mut().and_then(|f| f.remove(name));
+            u.flows = flows.remove(name);
             u.tasks_max = None;
             let Some((total, cgroup, one)) = totals.get(name) else { continue };
             if *one {
@@ -311,6 +311,7 @@ impl Ledger {
                 u.history.push_back(*total);
             }
         }
+        self.unplaced = flows.remove(UNPLACED);
         // Groups of like-named programs come and go by the thousand and have
         // no lives to count; the others are kept to count theirs.
         self.units

@@ -33,7 +33,7 @@ use crate::ledger::invocation::UnitState;
 use crate::ledger::patterns::Patterns;
 use crate::ledger::process::{Held, Process};
 use crate::ledger::track::Window;
-use crate::source::model::{FdTable, KernelStr, Observation, ProcessId, TaskEvent};
+use crate::source::model::{FdTable, KernelStr, Observation, ProcessId, TaskEvent, UnitFlows};
 use crate::time::{Boottime, ClockPair};
 
 /// Forks remembered between two censuses, to know the parent of a process
@@ -59,6 +59,8 @@ pub struct Ledger {
     next_serial: u32,
     processes: BTreeMap<ProcessId, Process>,
     units: BTreeMap<Arc<str>, UnitState>,
+    /// Counted by the probes for no unit.
+    unplaced: Option<UnitFlows>,
     descriptions: Descriptions,
     templates: HashSet<Arc<str>>,
     stacks: BTreeMap<u32, Vec<u64>>,
@@ -100,6 +102,7 @@ impl Ledger {
             next_serial: 1,
             processes: BTreeMap::new(),
             units: BTreeMap::new(),
+            unplaced: None,
             descriptions: Descriptions::default(),
             templates: HashSet::new(),
             stacks: BTreeMap::new(),
@@ -222,6 +225,12 @@ impl Ledger {
     /// What the census corrected, by cause.
     pub fn corrections(&self) -> &BTreeMap<String, u64> {
         &self.corrections
+    }
+
+    /// What the probes counted for processes that no census has seen, and for
+    /// units past those that they can tell apart.
+    pub fn unplaced(&self) -> Option<&UnitFlows> {
+        self.unplaced.as_ref()
     }
 
     /// Both clocks at the last census.

@@ -8,7 +8,7 @@ use crate::attribution::unit::{Unit, UnitKind};
 use crate::ledger::Ledger;
 use crate::ledger::process::Process;
 use crate::ledger::view::{UnitView, WorstProcess};
-use crate::source::model::{FdKind, Flow, UnitFlows};
+use crate::source::model::FdKind;
 use crate::text;
 
 /// How long a unit without processes is still shown, as zero.
@@ -153,7 +153,10 @@ fn sum(mut a: UnitView, b: UnitView) -> UnitView {
     a.systemd = None;
     a.invocation = 1;
     a.flows = match (a.flows, b.flows) {
-        (Some(a), Some(b)) => Some(add_flows(a, b)),
+        (Some(mut a), Some(b)) => {
+            a.add(&b);
+            Some(a)
+        }
         (a, b) => a.or(b),
     };
     let longest = a.history.len().max(b.history.len());
@@ -164,32 +167,5 @@ fn sum(mut a: UnitView, b: UnitView) -> UnitView {
             at(&a.history, skip_a) + at(&b.history, skip_b)
         })
         .collect();
-    a
-}
-
-fn add_flows(mut a: UnitFlows, b: UnitFlows) -> UnitFlows {
-    for (kind, flow) in b.fds {
-        let sum = match a.fds.remove(&kind) {
-            Some(mine) => add_flow(mine, &flow),
-            None => flow,
-        };
-        a.fds.insert(kind, sum);
-    }
-    let add = |a: Option<Flow>, b: Option<Flow>| match (a, b) {
-        (Some(a), Some(b)) => Some(add_flow(a, &b)),
-        (a, b) => a.or(b),
-    };
-    a.threads = add(a.threads, b.threads);
-    a.processes = add(a.processes, b.processes);
-    a
-}
-
-fn add_flow(mut a: Flow, b: &Flow) -> Flow {
-    a.opened += b.opened;
-    a.closed += b.closed;
-    a.lifetimes.sum_ns += b.lifetimes.sum_ns;
-    for (a, b) in a.lifetimes.buckets.iter_mut().zip(&b.lifetimes.buckets) {
-        *a += b;
-    }
     a
 }

@@ -1,6 +1,6 @@
 //! What the loop does with an observation: all stages, in order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +14,14 @@ use crate::detection::verdict::{Leak, State};
 use crate::detection::{Change, Docket};
 use crate::export::snapshot::Snapshot;
 use crate::ledger::Ledger;
-use crate::source::model::{Demand, Observation, ProcessId, SourceFigures, SourceState, TaskEvent};
+use crate::source::model::{
+    Demand, Observation, ProcessId, ProcessSample, SourceFigures, SourceState, TaskEvent,
+};
 use crate::time::ClockPair;
+
+/// So many processes per glance at the task events are looked at ahead of the
+/// census, each for about 0.1 ms.
+const MAX_NEWCOMERS: usize = 32;
 
 /// The stages and what passes between them.
 pub(super) struct Turn {
@@ -25,7 +31,7 @@ pub(super) struct Turn {
     docket: Docket,
     engine: Engine,
     leaks: Vec<Leak>,
-    units: Vec<(ProcessId, Arc<str>)>,
+    units: HashMap<ProcessId, Arc<str>>,
     sources: Vec<SourceState>,
     figures: SourceFigures,
     started: Timestamp,
@@ -46,7 +52,7 @@ impl Turn {
             docket: Docket::new(),
             engine: Engine::new(&config.cleanup, audit)?,
             leaks: Vec::new(),
-            units: Vec::new(),
+            units: HashMap::new(),
             sources: Vec::new(),
             figures: SourceFigures::default(),
             started: Timestamp::now(),
@@ -103,7 +109,7 @@ impl Turn {
             return;
         }
         for rule in &self.config.units {
-            if !self.units.iter().any(|(_, unit)| **unit == *rule.name) {
+            if !self.units.values().any(|unit| **unit == *rule.name) {
                 tracing::info!(unit = %rule.name, "no process matches this unit rule now");
             }
         }
@@ -140,6 +146,30 @@ impl Turn {
         soon
     }
 
+    /// Of the processes that run another program now, those worth a look before the
+    /// census: what they count is their unit's, and their unit may be another now. A
+    /// process that has ended meanwhile needs no unit, and a storm of them waits.
+    pub(super) fn newcomers(events: &[TaskEvent]) -> Vec<ProcessId> {
+        let ended: HashSet<&ProcessId> = events
+            .iter()
+            .filter_map(|e| if let TaskEvent::Exit { id, .. } = e { Some(id) } else { None })
+            .collect();
+        let ids: BTreeSet<ProcessId> = events
+            .iter()
+            .filter_map(|e| if let TaskEvent::Exec { id, .. } = e { Some(*id) } else { None })
+            .filter(|id| !ended.contains(id))
+            .collect();
+        ids.into_iter().take(MAX_NEWCOMERS).collect()
+    }
+
+    /// Takes in what was asked after; says whose each is.
+    pub(super) fn glimpsed(&mut self, seen: &[ProcessSample]) -> Vec<(ProcessId, Arc<str>)> {
+        let placed: Vec<_> =
+            seen.iter().map(|p| (p.id, self.attribution.glimpse(p).name.clone())).collect();
+        self.units.extend(placed.iter().cloned());
+        placed
+    }
+
     /// Brings the verdicts up to date.
     pub(super) fn judge(&mut self) {
         for change in self.docket.judge(&self.ledger, &self.config, ClockPair::now()) {
@@ -166,7 +196,8 @@ impl Turn {
     /// What deserves probes now.
     pub(super) fn demand(&self) -> Demand {
         let suspects: BTreeSet<Arc<str>> = self.docket.suspects();
-        Demand { units: self.units.clone(), suspects }
+        let units = self.units.iter().map(|(id, unit)| (*id, unit.clone())).collect();
+        Demand { units, suspects }
     }
 
     /// Between two censuses now.
@@ -185,6 +216,7 @@ impl Turn {
             at: self.ledger.clock().wall,
             started: self.started,
             units: self.ledger.views(),
+            unplaced: self.ledger.unplaced().cloned(),
             leaks: self.leaks.clone(),
             confirmed_total: self.docket.confirmed_total().clone(),
             actions: self.engine.records(),

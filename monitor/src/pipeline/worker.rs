@@ -1,6 +1,7 @@
 //! The census thread: owns the source, looks when asked.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::attribution::hierarchy;
 use crate::config::Config;
-use crate::source::model::{Demand, Observation, TaskEvent};
+use crate::source::model::{Demand, Observation, ProcessId, ProcessSample, TaskEvent};
 use crate::source::{Source, SourceError};
 use crate::time::Boottime;
 
@@ -47,6 +48,8 @@ pub(super) enum Looked {
 
 enum Order {
     Look(Vec<TaskEvent>),
+    Glimpse(Vec<ProcessId>),
+    Place(Vec<(ProcessId, Arc<str>)>),
     Demand(Demand),
     Reconfigure(Box<Config>),
 }
@@ -59,11 +62,15 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Starts the thread.
-    pub(super) fn start(source: Source, looked: mpsc::Sender<Looked>) -> io::Result<Self> {
+    pub(super) fn start(
+        source: Source,
+        looked: mpsc::Sender<Looked>,
+        glimpsed: mpsc::UnboundedSender<Vec<ProcessSample>>,
+    ) -> io::Result<Self> {
         let (orders, inbox) = channel();
         thread::Builder::new()
             .name("census".into())
-            .spawn(move || serve(source, &inbox, &looked))?;
+            .spawn(move || serve(source, &inbox, &looked, &glimpsed))?;
         Ok(Self { orders })
     }
 
@@ -78,34 +85,59 @@ impl Worker {
         let _ = self.orders.send(Order::Demand(demand));
     }
 
+    /// Asks what has become of processes that run another program now.
+    pub(super) fn glimpse(&self, ids: Vec<ProcessId>) {
+        if !ids.is_empty() {
+            let _ = self.orders.send(Order::Glimpse(ids));
+        }
+    }
+
+    /// Says whose these are.
+    pub(super) fn place(&self, units: Vec<(ProcessId, Arc<str>)>) {
+        let _ = self.orders.send(Order::Place(units));
+    }
+
     /// Passes a new config on.
     pub(super) fn reconfigure(&self, config: Config) {
         let _ = self.orders.send(Order::Reconfigure(Box::new(config)));
     }
 }
 
-fn serve(mut source: Source, inbox: &Receiver<Order>, looked: &mpsc::Sender<Looked>) {
+fn serve(
+    mut source: Source,
+    inbox: &Receiver<Order>,
+    looked: &mpsc::Sender<Looked>,
+    glimpsed: &mpsc::UnboundedSender<Vec<ProcessSample>>,
+) {
     for order in inbox {
-        let events = match order {
-            Order::Look(events) => events,
+        let heard = match order {
+            Order::Look(events) => looked.blocking_send(look(&mut source, &events)).is_ok(),
+            Order::Glimpse(ids) => glimpsed.send(source.glimpse(&ids)).is_ok(),
+            Order::Place(units) => {
+                source.place(&units);
+                true
+            }
             Order::Demand(demand) => {
                 source.demand(&demand, Boottime::now());
-                continue;
+                true
             }
             Order::Reconfigure(config) => {
                 source.reconfigure(&config);
-                continue;
+                true
             }
         };
-        let before = thread_time();
-        source.note(&events);
-        let result = match source.look() {
-            Ok(seen) => Looked::Saw(Box::new(seen), thread_time().saturating_sub(before)),
-            Err(e) => Looked::Failed(e),
-        };
-        if looked.blocking_send(result).is_err() {
+        if !heard {
             return;
         }
+    }
+}
+
+fn look(source: &mut Source, events: &[TaskEvent]) -> Looked {
+    let before = thread_time();
+    source.note(events);
+    match source.look() {
+        Ok(seen) => Looked::Saw(Box::new(seen), thread_time().saturating_sub(before)),
+        Err(e) => Looked::Failed(e),
     }
 }
 

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use leakwatch_common::{
-    BirthKey, Flow as RawFlow, KernelKind, LIFETIME_BUCKETS, ProcessEntry, SELF_TEST_SLOT,
-    SLOT_OTHER, process_flags,
+    BirthKey, Flow as RawFlow, KernelKind, LIFETIME_BUCKETS, ProcessEntry, SLOT_OTHER,
+    process_flags,
 };
 
 use super::bpf::Bpf;
-use super::model::{Demand, FdKind, Flow, Lifetimes, Observation, ProcessId, UnitFlows};
+use super::model::{Demand, FdKind, Flow, Lifetimes, Observation, ProcessId, UNPLACED, UnitFlows};
+use super::slots::{Slot, Slots};
 use crate::time::Boottime;
 
 /// Kinds of the kernel side that are descriptors, and what they are here.
@@ -30,32 +31,60 @@ const FDS: [(KernelKind, FdKind); 14] = [
     (KernelKind::Other, FdKind::Other),
 ];
 
-/// The unit that has slot 0: processes not placed yet, and units past the last slot.
-pub const UNPLACED: &str = "other";
+/// Whose a process is, and how it is watched.
+type Place = (u16, u16);
 
 /// Tells the programs whose a process is, and reads back what they counted.
 pub struct Flows {
-    slots: HashMap<Arc<str>, u16>,
+    slots: Slots,
     told: HashMap<u32, (ProcessId, ProcessEntry)>,
     /// Releases that no probe saw, by (slot, kind): close-on-exec and exit.
     swept: HashMap<(u16, u16), (u64, Lifetimes)>,
+    /// What a slot's earlier unit left in the counters, by (slot, kind).
+    left: HashMap<(u16, u16), Flow>,
 }
 
 impl Flows {
     /// Nothing told, nothing counted.
     pub fn new() -> Self {
-        let slots = HashMap::from([(Arc::from(UNPLACED), SLOT_OTHER)]);
-        Self { slots, told: HashMap::new(), swept: HashMap::new() }
+        Self {
+            slots: Slots::new(),
+            told: HashMap::new(),
+            swept: HashMap::new(),
+            left: HashMap::new(),
+        }
     }
 
-    /// Brings the programs' process table up to date: only what changed is
-    /// written. Returns how many processes found no room.
+    /// Brings the programs' process table up to date with all that live: only what
+    /// changed is written. Returns how many processes found no room.
     pub fn tell(&mut self, bpf: &mut Bpf, demand: &Demand, watched: &dyn Fn(&str) -> u16) -> u64 {
+        let failed = self.place(bpf, &demand.units, watched);
+        let alive: HashSet<u32> = demand.units.iter().map(|(id, _)| id.pid).collect();
+        // The exit probe removes entries itself; this is for exits it missed.
+        self.told.retain(|pid, _| {
+            let keep = alive.contains(pid);
+            if !keep {
+                let _ = bpf.processes.remove(pid);
+            }
+            keep
+        });
+        failed
+    }
+
+    /// Says of some processes whose they are. Returns how many found no room.
+    pub fn place(
+        &mut self,
+        bpf: &mut Bpf,
+        units: &[(ProcessId, Arc<str>)],
+        watched: &dyn Fn(&str) -> u16,
+    ) -> u64 {
+        let now = Boottime::now();
+        let mut places: HashMap<&Arc<str>, Place> = HashMap::new();
         let (mut failed, mut said) = (0, false);
-        let mut alive = HashSet::with_capacity(demand.units.len());
-        for (id, unit) in &demand.units {
-            alive.insert(id.pid);
-            let mut entry = ProcessEntry { slot: self.slot(unit), flags: watched(unit), fd_end: 0 };
+        for (id, unit) in units {
+            let (slot, flags) =
+                *places.entry(unit).or_insert_with(|| (self.slot(bpf, unit, now), watched(unit)));
+            let mut entry = ProcessEntry { slot, flags, fd_end: 0 };
             if self.told.get(&id.pid) == Some(&(*id, entry)) {
                 continue;
             }
@@ -69,30 +98,28 @@ impl Flows {
                 failed += 1;
             }
         }
-        // The exit probe removes entries itself; this is for exits it missed.
-        self.told.retain(|pid, _| {
-            let keep = alive.contains(pid);
-            if !keep {
-                let _ = bpf.processes.remove(pid);
-            }
-            keep
-        });
         if said {
             bpf.new_word();
         }
         failed
     }
 
-    fn slot(&mut self, unit: &Arc<str>) -> u16 {
-        if let Some(slot) = self.slots.get(unit) {
-            return *slot;
+    fn slot(&mut self, bpf: &Bpf, unit: &Arc<str>, now: Boottime) -> u16 {
+        if **unit == *UNPLACED {
+            return SLOT_OTHER;
         }
-        let next = self.slots.len();
-        let slot = if next < usize::from(SELF_TEST_SLOT) { next as u16 } else { SLOT_OTHER };
-        if slot != SLOT_OTHER {
-            self.slots.insert(unit.clone(), slot);
+        match self.slots.of(unit, now) {
+            Slot::Own(slot) => slot,
+            Slot::Inherited(slot) => {
+                for kind in 0..KernelKind::COUNT as u16 {
+                    if let Some(sum) = self.sum(bpf, slot, kind) {
+                        self.left.insert((slot, kind), sum);
+                    }
+                }
+                slot
+            }
+            Slot::Shared => SLOT_OTHER,
         }
-        slot
     }
 
     /// Removes births whose descriptor the census did not find: released by
@@ -142,51 +169,58 @@ impl Flows {
         removed
     }
 
-    /// Everything counted so far, by unit.
-    pub fn read(&mut self, bpf: &Bpf, tasks: bool) -> BTreeMap<Arc<str>, UnitFlows> {
+    /// Everything counted so far, by unit; for no unit as [`UNPLACED`].
+    pub fn read(&self, bpf: &Bpf, tasks: bool) -> BTreeMap<Arc<str>, UnitFlows> {
         let fds = bpf.fds_attached();
+        let unplaced = Arc::from(UNPLACED);
         self.slots
-            .iter()
+            .units()
+            .chain([(&unplaced, SLOT_OTHER)])
             .filter_map(|(unit, slot)| {
                 let mut flows = UnitFlows::default();
                 for (kind, fd_kind) in FDS.iter().filter(|_| fds) {
-                    if let Some(flow) = self.one(bpf, *slot, *kind) {
+                    if let Some(flow) = self.own(bpf, slot, *kind) {
                         flows.fds.insert(*fd_kind, flow);
                     }
                 }
                 if tasks {
-                    flows.threads = self.one(bpf, *slot, KernelKind::Thread);
-                    flows.processes = self.one(bpf, *slot, KernelKind::Process);
+                    flows.threads = self.own(bpf, slot, KernelKind::Thread);
+                    flows.processes = self.own(bpf, slot, KernelKind::Process);
                 }
                 (flows != UnitFlows::default()).then(|| (unit.clone(), flows))
             })
             .collect()
     }
 
-    /// The sum over CPUs; `None` where nothing happened.
-    fn one(&self, bpf: &Bpf, slot: u16, kind: KernelKind) -> Option<Flow> {
-        let index = u32::from(slot) * KernelKind::COUNT + kind as u32;
-        let per_cpu = bpf.flows.get(&index, 0).ok()?;
-        let mut sum = Flow { opened: 0, closed: 0, lifetimes: Lifetimes::default() };
-        let add = |sum: &mut Flow, raw: &RawFlow| {
-            sum.opened += raw.opened;
-            sum.closed += raw.closed;
-            sum.lifetimes.sum_ns += raw.lifetime_ns;
-            for (total, n) in sum.lifetimes.buckets.iter_mut().zip(raw.buckets) {
-                *total += n;
-            }
-        };
-        for raw in per_cpu.iter() {
-            add(&mut sum, raw);
+    /// What was counted for the slot's present unit; `None` where nothing was.
+    fn own(&self, bpf: &Bpf, slot: u16, kind: KernelKind) -> Option<Flow> {
+        let kind = kind as u16;
+        let mut flow = self.sum(bpf, slot, kind)?;
+        if let Some(left) = self.left.get(&(slot, kind)) {
+            flow.subtract(left);
         }
-        if let Some((closed, lifetimes)) = self.swept.get(&(slot, kind as u16)) {
+        (flow.opened > 0 || flow.closed > 0).then_some(flow)
+    }
+
+    /// The sum over CPUs of all that was ever counted in the slot.
+    fn sum(&self, bpf: &Bpf, slot: u16, kind: u16) -> Option<Flow> {
+        let index = u32::from(slot) * KernelKind::COUNT + u32::from(kind);
+        let mut sum = Flow::default();
+        for raw in bpf.flows.get(&index, 0).ok()?.iter() {
+            sum.add(&Flow::from(raw));
+        }
+        if let Some((closed, lifetimes)) = self.swept.get(&(slot, kind)) {
             sum.closed += closed;
-            sum.lifetimes.sum_ns += lifetimes.sum_ns;
-            for (total, n) in sum.lifetimes.buckets.iter_mut().zip(&lifetimes.buckets) {
-                *total += n;
-            }
+            sum.lifetimes.add(lifetimes);
         }
-        (sum.opened > 0 || sum.closed > 0).then_some(sum)
+        Some(sum)
+    }
+}
+
+impl From<&RawFlow> for Flow {
+    fn from(raw: &RawFlow) -> Self {
+        let lifetimes = Lifetimes { sum_ns: raw.lifetime_ns, buckets: raw.buckets.to_vec() };
+        Self { opened: raw.opened, closed: raw.closed, lifetimes }
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) mod procfd;
 mod roles;
 mod selftest;
 pub mod sizes;
+mod slots;
 mod spell;
 mod systemd;
 
@@ -84,6 +85,7 @@ pub struct Source {
     stacks: StackMode,
     exits: HashMap<u32, Boottime>,
     changed: HashSet<ProcessId>,
+    suspected: BTreeSet<Arc<str>>,
     swept: Instant,
     looks: u64,
     unplaced: u64,
@@ -116,6 +118,7 @@ impl Source {
             stacks: config.watch.stacks,
             exits: HashMap::new(),
             changed: HashSet::new(),
+            suspected: BTreeSet::new(),
             swept: Instant::now(),
             looks: 0,
             unplaced: 0,
@@ -173,18 +176,35 @@ impl Source {
 
     /// Turns the loop's demand into attached probes.
     pub fn demand(&mut self, demand: &Demand, now: Boottime) {
-        let spelled = self.spells.watch(&demand.suspects, now);
-        let always = self.always();
-        let attach = always || (self.probes != ProbeMode::Off && !spelled.is_empty());
-        if attach {
+        self.suspected = self.spells.watch(&demand.suspects, now);
+        if self.always() || (self.probes != ProbeMode::Off && !self.suspected.is_empty()) {
             self.attach_fds();
         } else {
             self.detach_fds();
         }
-        let Some(bpf) = &mut self.bpf else { return };
-        let stacks = self.stacks;
-        let suspected: &BTreeSet<Arc<str>> = &spelled;
-        let wanted = |unit: &str| {
+        let watched = self.watched();
+        if let Some(bpf) = &mut self.bpf {
+            self.unplaced += self.flows.tell(bpf, demand, &watched);
+        }
+    }
+
+    /// Whose some processes are, ahead of the next demand.
+    pub fn place(&mut self, units: &[(ProcessId, Arc<str>)]) {
+        let watched = self.watched();
+        if let Some(bpf) = &mut self.bpf {
+            self.unplaced += self.flows.place(bpf, units, &watched);
+        }
+    }
+
+    /// Some processes as they are now, those of them that live; without descriptors.
+    pub fn glimpse(&self, ids: &[ProcessId]) -> Vec<ProcessSample> {
+        self.processes.read_these(ids)
+    }
+
+    /// How the programs are to treat the processes of a unit.
+    fn watched(&self) -> impl Fn(&str) -> u16 + use<> {
+        let (always, stacks, suspected) = (self.always(), self.stacks, self.suspected.clone());
+        move |unit| {
             let suspect = suspected.contains(unit);
             let stacks = match stacks {
                 StackMode::Always => true,
@@ -192,8 +212,7 @@ impl Source {
                 StackMode::Off => false,
             };
             flows::flags(always || suspect, stacks)
-        };
-        self.unplaced += self.flows.tell(bpf, demand, &wanted);
+        }
     }
 
     /// The fd probes stay attached: by order, or because they cost next to nothing.

@@ -227,7 +227,7 @@ pub enum TaskEvent {
 
 /// Counts and lifetimes that the probes keep in the kernel, cumulative since
 /// the agent started.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flow {
     /// Acquired.
     pub opened: u64,
@@ -235,6 +235,26 @@ pub struct Flow {
     pub closed: u64,
     /// Lifetimes of what was released and whose birth was known.
     pub lifetimes: Lifetimes,
+}
+
+impl Flow {
+    /// Adds another unit's or another processor's.
+    pub fn add(&mut self, other: &Self) {
+        self.opened += other.opened;
+        self.closed += other.closed;
+        self.lifetimes.add(&other.lifetimes);
+    }
+
+    /// Takes away what the same counters said earlier.
+    pub fn subtract(&mut self, earlier: &Self) {
+        self.opened = self.opened.saturating_sub(earlier.opened);
+        self.closed = self.closed.saturating_sub(earlier.closed);
+        let (mine, theirs) = (&mut self.lifetimes, &earlier.lifetimes);
+        mine.sum_ns = mine.sum_ns.saturating_sub(theirs.sum_ns);
+        for (mine, theirs) in mine.buckets.iter_mut().zip(&theirs.buckets) {
+            *mine = mine.saturating_sub(*theirs);
+        }
+    }
 }
 
 /// A log2 histogram of lifetimes; bucket `i` is below `2^i` microseconds.
@@ -246,11 +266,25 @@ pub struct Lifetimes {
     pub buckets: Vec<u64>,
 }
 
+impl Lifetimes {
+    /// Adds others.
+    pub fn add(&mut self, other: &Self) {
+        self.sum_ns += other.sum_ns;
+        for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
+            *mine += theirs;
+        }
+    }
+}
+
 impl Default for Lifetimes {
     fn default() -> Self {
         Self { sum_ns: 0, buckets: vec![0; LIFETIME_BUCKETS] }
     }
 }
+
+/// The name under which the probes' counts for no unit are shown: of processes not
+/// placed yet, and of units past those that the programs can tell apart.
+pub const UNPLACED: &str = "other";
 
 /// What the probes counted for one unit. Absent while they are not attached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -262,6 +296,22 @@ pub struct UnitFlows {
     pub threads: Option<Flow>,
     /// Processes.
     pub processes: Option<Flow>,
+}
+
+impl UnitFlows {
+    /// Adds another unit's.
+    pub fn add(&mut self, other: &Self) {
+        for (kind, flow) in &other.fds {
+            self.fds.entry(*kind).or_default().add(flow);
+        }
+        for (mine, theirs) in
+            [(&mut self.threads, &other.threads), (&mut self.processes, &other.processes)]
+        {
+            if let Some(theirs) = theirs {
+                mine.get_or_insert_default().add(theirs);
+            }
+        }
+    }
 }
 
 /// How a resource is watched, for `doctor` and `leakwatch_source_state`.

@@ -89,16 +89,9 @@ impl Processes {
             let name = entry?.file_name();
             let Some(pid) = name.to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
             let dir = self.proc.join(&name);
-            let Some(stat) = fs::read(dir.join("stat")).ok().and_then(|s| parse_stat(&s)) else {
-                continue;
-            };
-            if stat.flags & PF_KTHREAD != 0 {
-                continue;
-            }
+            let Some(stat) = stat(&dir) else { continue };
             let id = ProcessId { boot: self.boot, pid, start_ticks: stat.start_ticks };
-            // A process whose first thread has exited while others live shows
-            // the state of the first; it is alive.
-            let zombie = matches!(stat.state, b'Z' | b'X') && stat.threads <= 1;
+            let zombie = stat.is_zombie();
             let old = self.cache.remove(&id);
             let looks = old.as_ref().map_or(0, |c| c.looks.saturating_add(1));
             let slow = match old {
@@ -114,24 +107,53 @@ impl Processes {
                 }
                 _ => read_slow(&dir, self.choose),
             };
-            samples.push(ProcessSample {
-                id,
-                ppid: stat.ppid,
-                comm: stat.comm.clone(),
-                exe: slow.exe.clone(),
-                cmdline: slow.cmdline.clone(),
-                uid: slow.uid,
-                cgroup: slow.cgroup.clone(),
-                zombie,
-                threads: if zombie { 0 } else { stat.threads },
-                max_fds: slow.max_fds,
-                fds: if zombie { FdTable::Full(Vec::new()) } else { FdTable::Denied },
-            });
-            cache.insert(id, Cached { comm: stat.comm, slow, looks });
+            cache.insert(id, Cached { comm: stat.comm.clone(), slow: slow.clone(), looks });
+            samples.push(sample(id, stat, slow, zombie));
         }
         self.cache = cache;
         samples.sort_unstable_by_key(|s| s.id.pid);
         Ok(samples)
+    }
+
+    /// These processes, those of them that still live, without descriptors.
+    pub fn read_these(&self, ids: &[ProcessId]) -> Vec<ProcessSample> {
+        let one = |id: &ProcessId| {
+            let dir = self.proc.join(id.pid.to_string());
+            let stat = stat(&dir)?;
+            let same = stat.start_ticks == id.start_ticks && !stat.is_zombie();
+            same.then(|| sample(*id, stat, read_slow(&dir, self.choose), false))
+        };
+        ids.iter().filter_map(one).collect()
+    }
+}
+
+/// Of a process that is no kernel thread, if it is still there.
+fn stat(dir: &Path) -> Option<Stat> {
+    let stat = parse_stat(&fs::read(dir.join("stat")).ok()?)?;
+    (stat.flags & PF_KTHREAD == 0).then_some(stat)
+}
+
+impl Stat {
+    /// A process whose first thread has exited while others live shows the state
+    /// of the first; it is alive.
+    fn is_zombie(&self) -> bool {
+        matches!(self.state, b'Z' | b'X') && self.threads <= 1
+    }
+}
+
+fn sample(id: ProcessId, stat: Stat, slow: Slow, zombie: bool) -> ProcessSample {
+    ProcessSample {
+        id,
+        ppid: stat.ppid,
+        comm: stat.comm,
+        exe: slow.exe,
+        cmdline: slow.cmdline,
+        uid: slow.uid,
+        cgroup: slow.cgroup,
+        zombie,
+        threads: if zombie { 0 } else { stat.threads },
+        max_fds: slow.max_fds,
+        fds: if zombie { FdTable::Full(Vec::new()) } else { FdTable::Denied },
     }
 }
 

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 
 use super::agent::Agent;
+use super::floor::Floor;
 use super::load::Workload;
 use super::optimised;
 use super::report::Table;
@@ -20,18 +21,20 @@ enum Mode {
     Auto,
     Always,
     AlwaysStacks,
+    Floor,
     Bpftrace,
     Strace,
 }
 
 impl Mode {
     /// `Nothing` shows the noise: bare beside bare.
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Nothing,
         Self::Off,
         Self::Auto,
         Self::Always,
         Self::AlwaysStacks,
+        Self::Floor,
         Self::Bpftrace,
         Self::Strace,
     ];
@@ -43,6 +46,7 @@ impl Mode {
             Self::Auto => "`probes = \"auto\"` (default)",
             Self::Always => "`probes = \"always\"`",
             Self::AlwaysStacks => "`probes = \"always\"`, `stacks = \"always\"`",
+            Self::Floor => "a program on `sys_exit` that returns at once",
             Self::Bpftrace => "bpftrace, counts per pid",
             Self::Strace => "strace -c",
         }
@@ -55,7 +59,7 @@ impl Mode {
             Self::Auto => ("auto", "on-suspicion"),
             Self::Always => ("always", "off"),
             Self::AlwaysStacks => ("always", "always"),
-            Self::Nothing | Self::Bpftrace | Self::Strace => return None,
+            Self::Nothing | Self::Floor | Self::Bpftrace | Self::Strace => return None,
         };
         Some(format!("[watch]\nprobes = \"{probes}\"\nstacks = \"{stacks}\"\n"))
     }
@@ -78,6 +82,7 @@ impl Mode {
 enum Beside {
     Nothing,
     Agent(Agent),
+    Floor { _attached: Floor },
     Bpftrace { _running: Bpftrace },
 }
 
@@ -137,6 +142,7 @@ fn start(mode: Mode) -> Result<Beside> {
         return Ok(Beside::Agent(Agent::start(&config)?));
     }
     Ok(match mode {
+        Mode::Floor => Beside::Floor { _attached: Floor::attach()? },
         Mode::Bpftrace => Beside::Bpftrace { _running: Bpftrace::start()? },
         Mode::Strace => {
             shell::need("strace")?;

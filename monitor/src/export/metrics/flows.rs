@@ -66,11 +66,10 @@ pub(super) fn add(snapshot: &Snapshot, out: &mut Vec<MetricFamily>) {
     let mut ended = Family::counter("unit_processes_exited_total", "Processes that ended.");
     let mut entries = Vec::new();
 
-    for view in &snapshot.units {
-        let Some(flows) = &view.flows else { continue };
-        let name = &*view.unit.name;
-        let unit = ("unit", name);
-        let suspect = suspects.contains(name);
+    let all = snapshot.flows();
+    for (name, flows) in &all {
+        let unit = ("unit", *name);
+        let suspect = suspects.contains(*name);
         let mut enter = |family, kind: Option<FdKind>, flow: &Flow| {
             if let Some(folded) = fold(&flow.lifetimes) {
                 let kind = kind.map(|kind| ("kind", kind.as_str()));

@@ -13,6 +13,7 @@ pub fn fleet(n: usize) -> Snapshot {
         at,
         started: at,
         units: (0..n).map(|i| unit(i, at)).collect(),
+        unplaced: None,
         leaks: (0..n / 10).map(|i| leak(i, at)).collect(),
         confirmed_total: (0..n / 20)
             .map(|i| ((name(i), Resource::Fd, Rule::RisingFloor), 2))

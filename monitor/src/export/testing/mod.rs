@@ -27,6 +27,7 @@ fn empty(at: jiff::Timestamp) -> types::Snapshot {
         at,
         started: at,
         units: Vec::new(),
+        unplaced: None,
         leaks: Vec::new(),
         confirmed_total: BTreeMap::new(),
         actions: Vec::new(),

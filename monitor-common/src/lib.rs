@@ -19,7 +19,7 @@ pub use census::{CENSUS_PATH_MAX, CensusHeader, PATH_KNOWN, PATH_REFUSED, SOCKET
 pub use kind::KernelKind;
 pub use offsets::Offsets;
 pub use role::{MAX_SYSCALLS, Role};
-pub use settings::{PATH_EPOCHS, Settings};
+pub use settings::{PATH_EPOCHS, STACK_SAMPLE, Settings};
 pub use stats::{Flow, LIFETIME_BUCKETS, Loss, MAX_SLOTS, SELF_TEST_SLOT, SLOT_OTHER};
 pub use task::{COMM_LEN, TASKS_PERIOD_MS, TaskRecord, task_what};
 

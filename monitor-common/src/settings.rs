@@ -4,6 +4,10 @@
 /// a directory that was renamed is heard of after this many.
 pub const PATH_EPOCHS: usize = 8;
 
+/// Of so many births one is a sample. A cohort of a hundred that leaked before any
+/// suspicion has its opener with a probability of 0.8, one of three hundred of 0.99.
+pub const STACK_SAMPLE: u32 = 64;
+
 /// The one value of the map `SETTINGS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,8 +18,8 @@ pub struct Settings {
     pub stacks_all: u8,
     /// 1: some fd probe is attached, so that the census looks for births.
     pub births: u8,
-    /// Zero.
-    pub pad: u8,
+    /// 1: one birth in [`STACK_SAMPLE`] takes a user stack, whosever it is.
+    pub stacks_sample: u8,
     /// Changes with every word about a process: what a birth remembers of its
     /// process holds as long as this is the same.
     pub generation: u32,

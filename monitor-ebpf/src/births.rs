@@ -1,11 +1,14 @@
 //! Births: remembered at an acquisition, marked at the release.
 
-use aya_ebpf::{bindings::BPF_F_USER_STACK, programs::tracing::StackIdContext};
-use leakwatch_common::{Birth, BirthKey, Loss, NO_STACK, process_flags};
+use aya_ebpf::{
+    bindings::BPF_F_USER_STACK, helpers::generated::bpf_get_prandom_u32,
+    programs::tracing::StackIdContext,
+};
+use leakwatch_common::{Birth, BirthKey, Loss, NO_STACK, STACK_SAMPLE, process_flags};
 
 use crate::{
     kernel::{current, now_ns},
-    maps::{BIRTHS, STACKS, count_closed, count_unseen, living, lost},
+    maps::{BIRTHS, STACKS, count_closed, count_unseen, living, lost, settings},
 };
 
 /// `bpf_get_stackid` found the bucket taken by another stack.
@@ -34,7 +37,8 @@ pub fn remember<C: StackIdContext>(
     place: Place,
     kind: u16,
 ) {
-    let stack = if place.flags & process_flags::STACKS != 0 { take_stack(ctx) } else { NO_STACK };
+    let wanted = place.flags & process_flags::STACKS != 0 || sampled();
+    let stack = if wanted { take_stack(ctx) } else { NO_STACK };
     let birth = Birth {
         at_ns: now_ns(),
         stack,
@@ -75,6 +79,15 @@ pub fn finish(birth: *mut Birth, at_ns: u64) {
         (*birth).at_ns = 0;
         count_closed((*birth).slot, (*birth).kind, at_ns.saturating_sub(born));
     }
+}
+
+/// Chance takes this one for the sample. Not a counter: programs that open in a
+/// rhythm would be caught by it always at the same place, or never.
+#[inline(always)]
+fn sampled() -> bool {
+    settings().is_some_and(|s| s.stacks_sample != 0)
+        // SAFETY: no arguments.
+        && unsafe { bpf_get_prandom_u32() } % STACK_SAMPLE == 0
 }
 
 #[inline(always)]

@@ -174,7 +174,7 @@ fn forget_births(tgid: u32, end: u32, at_ns: u64) {
 
 #[inline(always)]
 fn wants_stack(entry: Option<ProcessEntry>) -> bool {
-    settings().is_some_and(|s| s.stacks_all != 0)
+    settings().is_some_and(|s| s.stacks_all | s.stacks_sample != 0)
         || entry.is_some_and(|e| e.flags & process_flags::STACKS != 0)
 }
 

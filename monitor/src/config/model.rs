@@ -40,6 +40,9 @@ pub enum ProbeMode {
 pub enum StackMode {
     /// With every birth.
     Always,
+    /// With one birth of a descriptor in [`leakwatch_common::STACK_SAMPLE`] and every
+    /// birth of a thread; with every birth for suspected units.
+    Sampled,
     /// For suspected units.
     #[default]
     OnSuspicion,

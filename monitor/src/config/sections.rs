@@ -116,6 +116,7 @@ fn read_watch(table: &Table<'_>) -> Watch {
     ];
     let stacks = [
         ("always", StackMode::Always),
+        ("sampled", StackMode::Sampled),
         ("on-suspicion", StackMode::OnSuspicion),
         ("off", StackMode::Off),
     ];

@@ -76,6 +76,7 @@ const fn probes(mode: ProbeMode) -> &'static str {
 const fn stacks(mode: StackMode) -> &'static str {
     match mode {
         StackMode::Always => "always",
+        StackMode::Sampled => "sampled",
         StackMode::OnSuspicion => "on-suspicion",
         StackMode::Off => "off",
     }

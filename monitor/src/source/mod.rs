@@ -208,7 +208,7 @@ impl Source {
             let suspect = suspected.contains(unit);
             let stacks = match stacks {
                 StackMode::Always => true,
-                StackMode::OnSuspicion => suspect,
+                StackMode::Sampled | StackMode::OnSuspicion => suspect,
                 StackMode::Off => false,
             };
             flows::flags(always || suspect, stacks)
@@ -225,12 +225,13 @@ impl Source {
     }
 
     fn attach_fds(&mut self) {
-        let (watch_all, stacks_all) = (self.always(), self.stacks == StackMode::Always);
+        let (watch_all, stacks) = (self.always(), self.stacks);
         let Some(bpf) = &mut self.bpf else { return };
         // Before the first event, so that no process is passed over.
         bpf.set(|s| {
             s.watch_all = watch_all.into();
-            s.stacks_all = stacks_all.into();
+            s.stacks_all = (stacks == StackMode::Always).into();
+            s.stacks_sample = (stacks == StackMode::Sampled).into();
         });
         if self.ladder.fds_chosen.is_some() && !bpf.fds_attached() {
             self.ladder.fds_attached(bpf.attach_fds());

@@ -20,6 +20,7 @@ enum Mode {
     Off,
     Auto,
     Always,
+    Sampled,
     AlwaysStacks,
     Floor,
     Bpftrace,
@@ -28,11 +29,12 @@ enum Mode {
 
 impl Mode {
     /// `Nothing` shows the noise: bare beside bare.
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Nothing,
         Self::Off,
         Self::Auto,
         Self::Always,
+        Self::Sampled,
         Self::AlwaysStacks,
         Self::Floor,
         Self::Bpftrace,
@@ -45,6 +47,7 @@ impl Mode {
             Self::Off => "`probes = \"off\"` (census only)",
             Self::Auto => "`probes = \"auto\"` (default)",
             Self::Always => "`probes = \"always\"`",
+            Self::Sampled => "`probes = \"always\"`, `stacks = \"sampled\"`",
             Self::AlwaysStacks => "`probes = \"always\"`, `stacks = \"always\"`",
             Self::Floor => "a program on `sys_exit` that returns at once",
             Self::Bpftrace => "bpftrace, counts per pid",
@@ -58,6 +61,7 @@ impl Mode {
             Self::Off => ("off", "off"),
             Self::Auto => ("auto", "on-suspicion"),
             Self::Always => ("always", "off"),
+            Self::Sampled => ("always", "sampled"),
             Self::AlwaysStacks => ("always", "always"),
             Self::Nothing | Self::Floor | Self::Bpftrace | Self::Strace => return None,
         };

@@ -28,12 +28,32 @@ pub(super) fn run(command: &ConfigCommand) -> Result<ExitCode, Failure> {
 }
 
 fn check(file: &Path) -> Result<String, Failure> {
-    let config = config::load(file)?;
+    let (config, name) = if file == Path::new("-") {
+        let name = "standard input";
+        (config::load_from(std::io::stdin().lock(), name)?, name.to_owned())
+    } else {
+        (config::load(file)?, printable(file.display().to_string().as_bytes()))
+    };
+    let rules = |kind: &str, count: usize| {
+        format!("{count} {kind} {}", if count == 1 { "rule" } else { "rules" })
+    };
     Ok(format!(
-        "{}: valid; {} unit rules, {} ignore rules, {} cleanup rules",
-        printable(file.display().to_string().as_bytes()),
-        config.units.len(),
-        config.ignore.len(),
-        config.cleanup.len()
+        "{name}: valid; {}, {}, {}",
+        rules("unit", config.units.len()),
+        rules("ignore", config.ignore.len()),
+        rules("cleanup", config.cleanup.len())
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_counted_in_words_that_fit() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "[[unit]]\nname = \"a\"\nuser = \"b\"\n").unwrap();
+        let said = check(file.path()).unwrap();
+        assert!(said.ends_with(": valid; 1 unit rule, 0 ignore rules, 0 cleanup rules"), "{said}");
+    }
 }

@@ -138,7 +138,7 @@ pub(super) struct DoctorFlags {
 pub(super) enum ConfigCommand {
     /// Find every mistake in a configuration
     Check {
-        /// The file
+        /// The file; `-` is standard input
         #[arg(default_value = crate::config::DEFAULT_PATH)]
         file: PathBuf,
     },
@@ -232,6 +232,7 @@ mod tests {
             &["doctor", "--json", "--config=/a"],
             &["config", "check"],
             &["config", "check", "/a"],
+            &["config", "check", "-"],
             &["config", "example"],
             &["config", "show", "--config", "/a"],
             &["completions", "zsh"],

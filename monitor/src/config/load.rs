@@ -37,7 +37,6 @@ pub enum LoadError {
 /// ([`LoadError::Unreadable`]), or its text is wrong ([`LoadError::Invalid`]).
 pub fn load(path: &Path) -> Result<Config, LoadError> {
     let unreadable = |why: String| LoadError::Unreadable { path: path.to_owned(), why };
-    let mut bytes = Vec::new();
     // A pipe that nobody writes to must not hold up a reload.
     let file = OpenOptions::new()
         .read(true)
@@ -48,7 +47,22 @@ pub fn load(path: &Path) -> Result<Config, LoadError> {
     if kind.is_fifo() {
         return Err(unreadable("it is a pipe; name a file".into()));
     }
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| unreadable(explain(&e)))?;
+    read(file, path)
+}
+
+/// Reads the configuration from what is piped in, to its end; problems name
+/// `origin` as the file.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_from(reader: impl Read, origin: &str) -> Result<Config, LoadError> {
+    read(reader, Path::new(origin))
+}
+
+fn read(reader: impl Read, path: &Path) -> Result<Config, LoadError> {
+    let unreadable = |why: String| LoadError::Unreadable { path: path.to_owned(), why };
+    let mut bytes = Vec::new();
+    reader.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| unreadable(explain(&e)))?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(unreadable("it is larger than 1 MiB, so it is hardly a configuration".into()));
     }

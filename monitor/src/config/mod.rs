@@ -21,7 +21,7 @@ mod write;
 
 use toml::de::DeTable;
 
-pub use load::{DEFAULT_PATH, LoadError, MAX_BYTES, load};
+pub use load::{DEFAULT_PATH, LoadError, MAX_BYTES, load, load_from};
 pub use model::Config;
 pub use problem::{Problem, Problems};
 pub use write::to_toml;

@@ -197,6 +197,15 @@ fn files_that_cannot_be_read_say_why() {
         "F:2:3: the byte 0xe4 is not UTF-8; save the file as UTF-8"
     );
     assert!(matches!(load(&write("bad", b"x = 1")), Err(LoadError::Invalid(_))));
+    let piped = |bytes: &[u8]| load_from(bytes, "standard input");
+    assert_eq!(piped(b"").unwrap(), Config::default());
+    let wrong = piped(b"[watch]\ncensus_intervall = 1\n").unwrap_err().to_string();
+    assert!(wrong.starts_with("standard input:2:1: unknown key `census_intervall`"), "{wrong}");
+    assert_eq!(
+        piped(&vec![b'\n'; 10 << 20]).unwrap_err().to_string(),
+        "cannot read the configuration standard input: it is larger than 1 MiB, so it is hardly a \
+         configuration"
+    );
 }
 
 #[test]

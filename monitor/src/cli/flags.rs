@@ -9,8 +9,9 @@ use clap_complete::Shell;
 use super::listen::{host_name, listen_address, telemetry_path};
 use super::url::BaseUrl;
 
-const EXIT_STATUS: &str = "Exit status: 0 for success, 1 for a failure, 2 for a bad flag or \
-                           configuration.";
+/// What the exit status of every command means.
+pub(super) const EXIT_STATUS: &str =
+    "0 for success, 1 for a failure, 2 for a bad flag or configuration.";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -18,7 +19,7 @@ const EXIT_STATUS: &str = "Exit status: 0 for success, 1 for a failure, 2 for a 
     name = "leakwatch",
     version,
     about = env!("CARGO_PKG_DESCRIPTION"),
-    after_help = EXIT_STATUS,
+    after_help = format!("Exit status: {EXIT_STATUS}"),
     arg_required_else_help = true
 )]
 pub(super) struct Cli {

@@ -9,8 +9,9 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use super::failure::Failure;
-use super::flags::Cli;
+use super::flags::{Cli, EXIT_STATUS};
 use super::output;
+use crate::config::DEFAULT_PATH;
 
 /// Prints the completion script of a shell.
 pub(super) fn completions(shell: Shell) -> Result<ExitCode, Failure> {
@@ -26,30 +27,46 @@ fn script(shell: Shell) -> Vec<u8> {
 
 /// Prints the manual pages one after another, or writes each into `dir`.
 pub(super) fn man(dir: Option<&Path>) -> Result<ExitCode, Failure> {
-    match dir {
-        Some(dir) => clap_mangen::generate_to(Cli::command(), dir).map_err(|e| {
-            Failure::Failed(format!("cannot write manual pages into {}: {e}", dir.display()))
-        })?,
-        None => {
-            let pages = pages().map_err(|e| Failure::Failed(format!("cannot render: {e}")))?;
-            output::write(&pages)?;
+    let pages = pages().map_err(|e| Failure::Failed(format!("cannot render: {e}")))?;
+    for (name, page) in &pages {
+        match dir {
+            Some(dir) => std::fs::write(dir.join(name), page).map_err(|e| {
+                Failure::Failed(format!("cannot write manual pages into {}: {e}", dir.display()))
+            })?,
+            None => output::write(page)?,
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn pages() -> io::Result<Vec<u8>> {
+/// The pages of all commands: the name of the file and its text.
+fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
-    let mut out = Vec::new();
-    render(command, &mut out)?;
-    Ok(out)
+    let mut pages = Vec::new();
+    collect(command, &mut pages)?;
+    Ok(pages)
 }
 
-fn render(command: clap::Command, out: &mut dyn Write) -> io::Result<()> {
+fn collect(command: clap::Command, pages: &mut Vec<(String, Vec<u8>)>) -> io::Result<()> {
     let below: Vec<clap::Command> = command.get_subcommands().cloned().collect();
-    Man::new(command).render(out)?;
-    below.into_iter().try_for_each(|command| render(command, out))
+    let man = Man::new(command)
+        .source(concat!("leakwatch ", env!("CARGO_PKG_VERSION")))
+        .manual("leakwatch manual");
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if !below.is_empty() {
+        man.render_subcommands_section(&mut page)?;
+    }
+    // `render` would put these under "EXTRA", where nobody looks for them.
+    write!(page, ".SH \"EXIT STATUS\"\n{EXIT_STATUS}\n")?;
+    write!(page, ".SH FILES\n.I {DEFAULT_PATH}\n")?;
+    pages.push((man.get_filename(), page));
+    below.into_iter().try_for_each(|command| collect(command, pages))
 }
 
 #[cfg(test)]
@@ -67,7 +84,20 @@ mod tests {
 
     #[test]
     fn every_command_has_a_page() {
-        let pages = String::from_utf8(pages().unwrap()).unwrap();
+        let pages: Vec<String> = pages()
+            .unwrap()
+            .into_iter()
+            .map(|(_, page)| String::from_utf8(page).unwrap())
+            .collect();
+        for page in &pages {
+            assert!(page.contains(".SH \"EXIT STATUS\"\n0 for success"), "{page}");
+            assert!(
+                page.contains(&format!("\"leakwatch {}\"", env!("CARGO_PKG_VERSION"))),
+                "{page}"
+            );
+            assert!(!page.contains("EXTRA"), "{page}");
+        }
+        let pages = pages.concat();
         for name in ["leakwatch", "leakwatch-watch", "leakwatch-config-check", "leakwatch-man"] {
             assert!(pages.contains(&format!("\n.TH {name} 1")), "{name} in\n{pages}");
         }

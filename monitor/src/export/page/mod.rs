@@ -3,12 +3,14 @@
 //! It is read at three in the morning on a phone: the worst comes first, and
 //! what cannot be seen is said before what can.
 
+mod blind;
 mod html;
 mod sparkline;
 mod units;
 mod verdicts;
 
 use std::fmt::{self, Write};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -55,12 +57,12 @@ fn page(
         write!(out, "<p class=\"note bad\">{}</p>", Safe(why))?;
     }
     if let Some(snapshot) = snapshot {
-        blind(out, snapshot)?;
+        blind::section(out, snapshot)?;
     }
     out.write_str("</header><main>")?;
     match snapshot {
         Some(snapshot) => {
-            verdicts::section(out, &snapshot.leaks, now)?;
+            verdicts::section(out, &snapshot.leaks, now, age(snapshot.started, now))?;
             units::section(out, &snapshot.units, &snapshot.leaks)?;
             actions(out, snapshot)?;
         }
@@ -87,6 +89,7 @@ fn summary(snapshot: Option<&Snapshot>) -> (&'static str, String) {
     let some = |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
     match (count(State::Confirmed, false), count(State::Confirmed, true)) {
         (0, 0) => match count(State::Suspected, false) + count(State::Suspected, true) {
+            0 if blind::is_partial(snapshot) => ("warn", "no leaks seen".to_owned()),
             0 => ("", "no leaks".to_owned()),
             n => ("warn", some(n, "suspicion", "suspicions")),
         },
@@ -95,11 +98,12 @@ fn summary(snapshot: Option<&Snapshot>) -> (&'static str, String) {
     }
 }
 
+fn age(at: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(at)).unwrap_or_default()
+}
+
 fn agent(out: &mut String, snapshot: &Snapshot, now: Timestamp) -> fmt::Result {
-    let since = |at: Timestamp| {
-        let age = now.duration_since(at);
-        text::duration(std::time::Duration::try_from(age).unwrap_or_default())
-    };
+    let since = |at: Timestamp| text::duration(age(at, now));
     write!(
         out,
         "<p class=\"soft\">{} descriptors in {} units &middot; census {} ago, took {:.0} ms, every \
@@ -118,43 +122,6 @@ fn agent(out: &mut String, snapshot: &Snapshot, now: Timestamp) -> fmt::Result {
         )?;
     }
     Ok(())
-}
-
-fn blind(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
-    let blind =
-        snapshot.sources.iter().filter(|s| !s.standby && (!s.active || !s.reason.is_empty()));
-    let lost = snapshot.figures.lost.iter().filter(|(_, n)| **n > 0);
-    let denied: u64 = snapshot.units.iter().map(|view| view.denied_processes).sum();
-    let mut list = String::new();
-    for source in blind {
-        let state = if source.active { "limited" } else { "blind" };
-        write!(
-            list,
-            "<li><b>{}</b> is {state} ({}). {}</li>",
-            Safe(&source.source),
-            Safe(&source.mechanism),
-            Safe(&source.reason)
-        )?;
-    }
-    if denied > 0 {
-        write!(list, "<li>The descriptors of {denied} processes may not be read.</li>")?;
-    }
-    for (source, count) in lost {
-        let count = grouped(*count);
-        write!(
-            list,
-            "<li>{count} annotations lost: <b>{}</b>. Counts are right.</li>",
-            Safe(source)
-        )?;
-    }
-    if list.is_empty() {
-        return Ok(());
-    }
-    write!(
-        out,
-        "<div class=\"note\">What cannot be seen; <code>leakwatch doctor</code> says what to \
-         grant.<ul>{list}</ul></div>"
-    )
 }
 
 fn actions(out: &mut String, snapshot: &Snapshot) -> fmt::Result {

@@ -88,6 +88,11 @@ fn a_host_without_leaks_is_calm() {
     snapshot.sources.retain(|s| s.active);
     let text = well_formed(&rendered(&snapshot));
     assert!(text.contains("no leaks") && text.contains("Nothing leaks, as far as can be seen."));
+    assert!(!text.contains("Watching for"));
+    // One that has just begun has seen no growth yet.
+    snapshot.started = snapshot.at;
+    let text = well_formed(&rendered(&snapshot));
+    assert!(text.contains("Watching for 0"), "{text}");
 }
 
 #[test]

@@ -14,7 +14,16 @@ use crate::text;
 /// Cards on the page; a host with more has one problem, not many.
 const MAX_CARDS: usize = 60;
 
-pub(super) fn section(out: &mut String, leaks: &[Leak], now: Timestamp) -> fmt::Result {
+/// An agent that has watched for less says so: what grows is told by its growth.
+const YOUNG: Duration = Duration::from_secs(3600);
+
+/// The verdicts as of `now`, by an agent that has watched for `watched`.
+pub(super) fn section(
+    out: &mut String,
+    leaks: &[Leak],
+    now: Timestamp,
+    watched: Duration,
+) -> fmt::Result {
     let mut sorted: Vec<&Leak> = leaks.iter().collect();
     sorted.sort_by(|a, b| rank::worst_first(a, b));
     let open = sorted.iter().take_while(|leak| rank::is_open(leak)).count();
@@ -22,7 +31,12 @@ pub(super) fn section(out: &mut String, leaks: &[Leak], now: Timestamp) -> fmt::
 
     out.write_str("<h2>Verdicts</h2>")?;
     if open.is_empty() {
-        out.write_str("<p class=\"soft\">Nothing leaks, as far as can be seen.</p>")?;
+        out.write_str("<p class=\"soft\">Nothing leaks, as far as can be seen.")?;
+        if watched < YOUNG {
+            let watched = text::duration(watched);
+            write!(out, " Watching for {watched}; growth takes minutes to an hour to tell.")?;
+        }
+        out.write_str("</p>")?;
     }
     for leak in open.iter().take(MAX_CARDS) {
         card(out, leak, now)?;
@@ -136,7 +150,8 @@ fn examples(out: &mut String, examples: &[Example]) -> fmt::Result {
     }
     write!(
         out,
-        "<details open><summary>Examples, oldest first</summary><div class=\"wide\"><table>\
+        "<details open><summary>Examples, oldest first</summary><div class=\"wide\">\
+         <table class=\"ex\">\
          <thead><tr><th>process</th><th class=\"n\">fd</th><th>path</th><th>opened</th></tr>\
          </thead><tbody>"
     )?;

@@ -221,7 +221,7 @@ impl<'a> Shelf<'a> {
         } else {
             let first = self.grown().map(|h| h.since).min().unwrap_or(now);
             s.push_str(&format!(
-                "; {grown} more at {times} separate times in the last {}",
+                "; {grown} of them came at {times} separate times in the last {}",
                 text::duration(now.since(first))
             ));
         }

@@ -30,8 +30,8 @@ fn of_rule(rule: Rule, leak: &Leak) -> Vec<String> {
     let look = format!("Look at it: `ls -l /proc/{pid}/fd`.");
     let mut sentences = match rule {
         Rule::UnclosedLogHandle => vec![
-            "Close each log after its writer has it: in the parent, right after the child is \
-             started; in Python, `with open(...)` around `subprocess.Popen`."
+            "Close each log when nothing more is written to it. One that a child writes: in the \
+             parent, right after the child is started. In Python, both are `with open(...)`."
                 .to_owned(),
             look,
             "If the service reopens its logs on a signal, a `[[cleanup]]` rule with `do = \
@@ -82,8 +82,9 @@ fn of_rule(rule: Rule, leak: &Leak) -> Vec<String> {
     let wants_opener = matches!(rule, Rule::UnclosedLogHandle | Rule::RisingFloor);
     if wants_opener && leak.opener.is_empty() {
         sentences.push(
-            "The opener is unknown: set `probes = \"always\"` and `stacks = \"always\"` to have \
-             it named."
+            "The opener is not known yet: the probes come with the suspicion and see only what is \
+             opened from then on. To have it at once next time, set `probes = \"always\"` and \
+             `stacks = \"always\"`."
                 .to_owned(),
         );
     }

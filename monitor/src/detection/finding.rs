@@ -83,7 +83,7 @@ pub struct Finding {
     pub room: Option<Room>,
     /// Some holder was seen by its count alone.
     pub blind: bool,
-    /// The probes were attached, yet missed the opening of most members.
+    /// The probes missed the opening of most members that came while they were attached.
     pub unborn: bool,
     /// Sentences.
     pub evidence: Vec<String>,
@@ -113,7 +113,9 @@ impl Finding {
         }
         let opener =
             stacks.into_iter().max_by_key(|(_, n)| *n).map_or(Vec::new(), |(s, _)| frames(s));
-        let born = members.iter().filter(|(_, h)| h.birth.is_some()).count();
+        let due = |h: &Held| ledger.fd_probes().is_some_and(|attached| h.since > attached);
+        let came: Vec<_> = members.iter().filter(|(_, h)| due(h)).collect();
+        let missed = came.iter().filter(|(_, h)| h.birth.is_none()).count();
         let mut by_process: BTreeMap<ProcessId, (&Process, usize)> = BTreeMap::new();
         for (p, _) in members {
             by_process.entry(p.id).or_insert((p, 0)).1 += 1;
@@ -142,7 +144,7 @@ impl Finding {
             pinned_bytes: 0,
             room,
             blind: by_process.values().any(|(p, _)| p.sight != Sight::Full),
-            unborn: ledger.fd_probes() && born * 2 < members.len(),
+            unborn: missed * 2 > came.len(),
             evidence: Vec::new(),
             opener,
             examples: oldest.iter().take(EXAMPLES).map(|(p, h)| descriptor(ledger, p, h)).collect(),

@@ -52,7 +52,8 @@ pub struct Ledger {
     looks: u64,
     /// Begin of the previous census.
     previous: Option<Boottime>,
-    fd_probes: bool,
+    /// End of the first census of the present spell of fd probes.
+    fd_probes: Option<Boottime>,
     task_probes: bool,
     /// Descriptions are told by their kernel address, not guessed from /proc.
     exact_files: bool,
@@ -96,7 +97,7 @@ impl Ledger {
             clock: ClockPair { boot: Boottime(0), wall: jiff::Timestamp::UNIX_EPOCH },
             looks: 0,
             previous: None,
-            fd_probes: false,
+            fd_probes: None,
             task_probes: false,
             exact_files: true,
             next_serial: 1,
@@ -166,7 +167,7 @@ impl Ledger {
         self.take_lives(&ids, now, both, &managed);
         self.task_probes = task_probes;
 
-        let both = self.fd_probes && fd_probes;
+        let both = self.fd_probes.is_some() && fd_probes;
         let look = intake::Look {
             began: obs.began,
             now,
@@ -198,7 +199,7 @@ impl Ledger {
             self.collapse(name);
         }
         self.turn_window(now);
-        self.fd_probes = fd_probes;
+        self.fd_probes = fd_probes.then(|| self.fd_probes.unwrap_or(now));
         self.take_units(now, obs.flows);
         self.previous = Some(obs.began);
         self.clock = obs.at;
@@ -271,7 +272,9 @@ impl Ledger {
         self.exact_files
     }
 
-    pub(crate) fn fd_probes(&self) -> bool {
+    /// Since when the fd probes have been attached without a break: the first census
+    /// that found them so. What was there by then they need not have seen.
+    pub(crate) fn fd_probes(&self) -> Option<Boottime> {
         self.fd_probes
     }
 

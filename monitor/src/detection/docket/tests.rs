@@ -119,6 +119,21 @@ fn losses_are_said_and_lower_the_confidence_while_they_last() {
 }
 
 #[test]
+fn probes_are_not_blamed_for_what_came_before_them() {
+    let (mut w, p) = leaky();
+    let sure = w.only().confidence;
+    w.flows = true;
+    w.looks(7);
+    assert!((w.only().confidence - sure).abs() < 1e-9, "{:?}", w.only());
+    // What comes under their eyes without a birth, they missed.
+    for _ in 0..40 {
+        w.open(p, "/srv/app/data.db");
+        w.look();
+    }
+    assert!((w.only().confidence - sure * 0.9).abs() < 1e-9, "{:?}", w.only());
+}
+
+#[test]
 fn doubts_multiply() {
     let (w, _) = leaky();
     let finding = rules::judge(&w.ledger, &w.config.detection, w.now).remove(0);

@@ -192,6 +192,12 @@ impl Log {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
+        if self.torn {
+            // Else the first line of the new file would go on with this one for
+            // whoever reads the two files as one. Where even this does not fit,
+            // the new file matters more.
+            let _ = self.file.write(b"\n");
+        }
         let mut old = self.path.clone().into_os_string();
         old.push(".1");
         std::fs::rename(&self.path, old)?;

@@ -58,6 +58,20 @@ fn a_torn_line_does_not_spoil_the_next() {
 }
 
 #[test]
+fn a_torn_line_that_is_rotated_away_does_not_spoil_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    std::fs::write(&path, "{\"at\":\"1970").unwrap();
+    let mut audit = Audit::open_with(dir.path(), 16).unwrap();
+    audit.append(&record(7));
+    let old = std::fs::read(dir.path().join("audit.jsonl.1")).unwrap();
+    let both = [old, std::fs::read(&path).unwrap()].concat();
+    let whole = dir.path().join("both");
+    std::fs::write(&whole, both).unwrap();
+    assert_eq!(acts(&whole), [7]);
+}
+
+#[test]
 fn two_files_at_most_and_nothing_in_between_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("audit.jsonl");

@@ -166,9 +166,11 @@ pub(crate) fn parse_stat(stat: &[u8]) -> Option<Stat> {
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     // Field 3 of the manual is fields[0].
     let field = |n: usize| fields.get(n - 3).copied();
+    // One letter; anything else is no line of the kernel's.
+    let &[state] = field(3)?.as_bytes() else { return None };
     Some(Stat {
         comm: KernelStr::from(stat.get(open + 1..close)?),
-        state: *field(3)?.as_bytes().first()?,
+        state,
         ppid: field(4)?.parse().ok()?,
         flags: field(9)?.parse().ok()?,
         threads: field(20)?.parse().ok()?,
@@ -224,6 +226,12 @@ mod tests {
         assert_eq!(stat.comm.as_bytes(), b"evil) R 1 (\n");
         assert_eq!((stat.state, stat.ppid, stat.threads, stat.start_ticks), (b'S', 7, 3, 9876));
         assert!(parse_stat(b"42 (cut) S 1").is_none());
+        // No state is more than one letter: found by the fuzzer.
+        let of = |state: &str| format!("42 (x) {state} 1 42 42 0 -1 7 1 2 3 4 5 6 7 8 20 0 3 0 99");
+        assert_eq!(parse_stat(of("Z").as_bytes()).map(|stat| stat.state), Some(b'Z'));
+        for no_state in ["ZZ", "\u{fffd}"] {
+            assert!(parse_stat(of(no_state).as_bytes()).is_none(), "{no_state}");
+        }
         assert!(parse_stat(b"").is_none());
     }
 

@@ -1,8 +1,9 @@
 //! `cargo xtask fuzz`: libFuzzer on what parses outside bytes, guided by coverage.
 //!
-//! It needs what CI does not: rustup's nightly with its sanitizer runtime, a C++
-//! compiler and cargo-fuzz. CI replays the seeds and mutations of them instead,
-//! through the same functions (`monitor/src/fuzzing`).
+//! The compiler in use does: `RUSTC_BOOTSTRAP` lets a stable one instrument, and
+//! rustup's come with the runtime of the address sanitizer. CI has no time for it
+//! and replays the seeds and mutations of them instead, through the same functions
+//! (`monitor/src/fuzzing`).
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,8 +11,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell::{self, say};
-use crate::workspace;
+use crate::shell::{self, complain, say};
+use crate::{setup, workspace};
 
 /// Longest input. The parsers' bounds are below, and short inputs find more.
 const LONGEST: &str = "-max_len=4096";
@@ -28,10 +29,11 @@ pub struct Options {
     seconds: u32,
 }
 
-/// Builds all targets and runs those that are asked for.
+/// Builds all targets and runs those that are asked for; a finding in one keeps
+/// none of the others from running.
 ///
 /// # Errors
-/// Something is missing, or a finding: the input that shows it is named.
+/// Something is missing, or findings: the inputs that show them are named.
 pub fn run(options: &Options) -> Result<()> {
     let all = targets()?;
     let chosen = match &options.target {
@@ -41,9 +43,16 @@ pub fn run(options: &Options) -> Result<()> {
     };
     needs()?;
     shell::run(cargo_fuzz().arg("build")).context("building the fuzz targets")?;
+    let mut findings = Vec::new();
     for target in &chosen {
         say(&format!("fuzz: {target} for {} s", options.seconds));
-        fuzz(target, options.seconds)?;
+        if let Err(error) = fuzz(target, options.seconds) {
+            complain(&format!("fuzz: {error:#}"));
+            findings.push(target.as_str());
+        }
+    }
+    if !findings.is_empty() {
+        bail!("fuzz: FAILED in {} of {}: {}", findings.len(), chosen.len(), findings.join(", "));
     }
     say(&format!("fuzz: no finding in {}", chosen.join(", ")));
     Ok(())
@@ -55,7 +64,8 @@ fn fuzz(target: &str, seconds: u32) -> Result<()> {
     fs::create_dir_all(&corpus).with_context(|| format!("cannot make {}", corpus.display()))?;
     let mut command = cargo_fuzz();
     command.args(["run", target]).arg(&corpus).arg(seeds(target));
-    command.args(["--", LONGEST, TIMEOUT, &format!("-max_total_time={seconds}")]);
+    command.args(["--", LONGEST, TIMEOUT, "-print_final_stats=1"]);
+    command.arg(format!("-max_total_time={seconds}"));
     shell::run(&mut command).with_context(|| {
         format!(
             "{target}: a finding, in fuzz/artifacts/{target}; mend the parser, and keep the \
@@ -77,50 +87,31 @@ fn seeds(target: &str) -> PathBuf {
     workspace::root().join("fuzz/seeds").join(target)
 }
 
-/// cargo-fuzz under nightly. The outer cargo and its toolchain are left out of it.
+/// cargo-fuzz, under the toolchain in use.
 fn cargo_fuzz() -> Command {
-    let mut command = shell::command("cargo");
-    command.args(["+nightly", "fuzz"]);
-    for name in ["CARGO", "RUSTUP_TOOLCHAIN", "RUSTC", "RUSTFLAGS", "LD_LIBRARY_PATH"] {
-        command.env_remove(name);
-    }
+    let mut command = shell::cargo(["fuzz"]);
+    command.env("RUSTC_BOOTSTRAP", "1").env_remove("RUSTFLAGS");
     command.current_dir(workspace::root().join("fuzz"));
     command
 }
 
-/// Says all that is missing, not only the first.
+/// Installs what can be had and says what cannot.
 fn needs() -> Result<()> {
-    let mut missing = Vec::new();
-    match nightly_runtime() {
-        Ok(true) => {}
-        Ok(false) => missing.push(
-            "the sanitizer runtime of rustup's nightly: \
-             `rustup toolchain install nightly --profile minimal`",
-        ),
-        Err(_) => missing
-            .push("rustup with a nightly: `rustup toolchain install nightly --profile minimal`"),
-    }
-    if shell::which("cargo-fuzz").is_none() && installed().is_none() {
-        missing.push("cargo-fuzz: `cargo install cargo-fuzz --locked`");
+    if !sanitizer_runtime()? {
+        bail!(
+            "the compiler in use comes without the runtime of the address sanitizer; one of \
+             rustup has it: https://rustup.rs"
+        );
     }
     if ["c++", "g++", "clang++"].iter().all(|name| shell::which(name).is_none()) {
-        missing.push("a C++ compiler, for libFuzzer: `apt-get install g++`");
+        setup::packages(&["g++"]).context("libFuzzer needs a C++ compiler")?;
     }
-    if !missing.is_empty() {
-        bail!("fuzzing needs, and this machine has not:\n  {}", missing.join("\n  "));
-    }
-    Ok(())
+    setup::cargo_fuzz()
 }
 
-fn installed() -> Option<PathBuf> {
-    workspace::cargo_home().map(|home| home.join("bin/cargo-fuzz")).filter(|path| path.is_file())
-}
-
-/// Whether nightly brings the runtime of the address sanitizer.
-fn nightly_runtime() -> Result<bool> {
-    let mut rustc = shell::command("rustc");
-    rustc.env_remove("RUSTUP_TOOLCHAIN");
-    let libraries = shell::capture(rustc.args(["+nightly", "--print", "target-libdir"]))?;
+/// Whether the compiler brings it.
+fn sanitizer_runtime() -> Result<bool> {
+    let libraries = shell::capture(shell::command("rustc").args(["--print", "target-libdir"]))?;
     let names = workspace::files_below(libraries.as_ref())?;
     Ok(names.iter().any(|path| path.to_string_lossy().contains("rt.asan")))
 }

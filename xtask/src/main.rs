@@ -47,7 +47,7 @@ enum Command {
     Bench(bench::Options),
     /// Wear an agent out for a while and judge what has become of it; as root
     Soak(soak::Options),
-    /// Fuzz what parses outside bytes; needs a nightly and cargo-fuzz
+    /// Fuzz what parses outside bytes; installs cargo-fuzz where it is missing
     Fuzz(fuzz::Options),
     /// Install what the tests need: Debian packages, bpf-linker, cargo-deny
     Setup,

@@ -13,6 +13,8 @@ use crate::toolchain::{self, Toolchain};
 
 /// The checker of licences, bans and sources.
 const CARGO_DENY: &str = "0.20.2";
+/// The driver of libFuzzer.
+const CARGO_FUZZ: &str = "0.13.2";
 /// The LLVM that the linker is built against.
 const LLVM: &str = "/usr/lib/llvm-22";
 
@@ -124,6 +126,19 @@ fn cargo_deny() -> Result<()> {
     shell::run(&mut install)
 }
 
+/// What `cargo xtask fuzz` needs besides; no test does.
+///
+/// # Errors
+/// It cannot be installed.
+pub fn cargo_fuzz() -> Result<()> {
+    let version = shell::capture(&mut shell::cargo(["fuzz", "--version"]));
+    if version.is_ok_and(|v| v == format!("cargo-fuzz {CARGO_FUZZ}")) {
+        return Ok(());
+    }
+    say(&format!("setup: cargo install cargo-fuzz {CARGO_FUZZ} (takes some minutes)"));
+    shell::run(&mut install("cargo-fuzz", CARGO_FUZZ))
+}
+
 fn install(name: &str, version: &str) -> Command {
     let mut command = shell::cargo(["install", name, "--version", version, "--locked"]);
     command.args(["--force", "--quiet"]);
@@ -133,7 +148,10 @@ fn install(name: &str, version: &str) -> Command {
 }
 
 /// Installs Debian packages; none is no call.
-fn packages(names: &[&str]) -> Result<()> {
+///
+/// # Errors
+/// There is no apt-get, or it fails.
+pub fn packages(names: &[&str]) -> Result<()> {
     let names: Vec<&str> = names.iter().copied().filter(|name| !installed(name)).collect();
     if names.is_empty() {
         return Ok(());

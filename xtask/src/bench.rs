@@ -11,8 +11,12 @@ pub mod hold;
 mod holders;
 mod idle;
 pub mod load;
+mod mode;
 mod overhead;
+mod programs;
 pub mod report;
+mod rounds;
+mod runtime;
 mod scrape;
 mod stats;
 mod tools;
@@ -21,10 +25,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::shell::{self, say};
-use crate::{build, workspace};
+use crate::{build, setup, workspace};
 
 /// How much to measure.
 #[derive(Args, Debug)]
@@ -35,6 +39,9 @@ pub struct Options {
     /// Milliseconds of one measurement of one workload
     #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u64).range(10..))]
     millis: u64,
+    /// Rounds of the programs: a build, a web server, a search through files
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    program_rounds: u32,
     /// Seconds over which the idle agent's CPU share is taken
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     idle_seconds: u64,
@@ -44,9 +51,46 @@ pub struct Options {
     /// Measure what target/release holds already
     #[arg(long)]
     no_build: bool,
+    /// Measure this part alone and print it; only --output writes a page then
+    #[arg(long, value_name = "PART")]
+    only: Option<Part>,
     /// Write the page there instead of docs/overhead.md
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+}
+
+/// A section of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Loops of system calls
+    Loops,
+    /// A build, a web server, a search through files
+    Macro,
+    /// Run time of each BPF program
+    Runtime,
+    /// The census beside /proc and lsof
+    Census,
+    /// The idle agent
+    Idle,
+    /// Scrapes of /metrics
+    Scrape,
+}
+
+impl Part {
+    fn measure(self, options: &Options) -> Result<String> {
+        match self {
+            Self::Loops => overhead::measure(options.rounds, options.millis),
+            Self::Macro => programs::measure(options.program_rounds),
+            Self::Runtime => runtime::measure(options.millis),
+            Self::Census => census::measure(),
+            Self::Idle => idle::measure(options.idle_seconds),
+            Self::Scrape => scrape::measure(options.scrapes),
+        }
+    }
+
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
 }
 
 /// Measures and writes the page.
@@ -63,16 +107,25 @@ pub fn run(options: &Options) -> Result<()> {
         shell::run(&mut shell::cargo(["build", "--locked", "--release", "--package", "xtask"]))?;
     }
 
-    let mut page = report::Page::new(&facts::collect());
-    say("bench: workloads");
-    page.add(&overhead::measure(options.rounds, options.millis)?);
-    say("bench: census");
-    page.add(&census::measure()?);
-    say("bench: idle");
-    page.add(&idle::measure(options.idle_seconds)?);
-    say("bench: scrape");
-    page.add(&scrape::measure(options.scrapes)?);
+    if let Err(error) = setup::bench() {
+        say(&format!("bench: what is missing is left out: {error:#}"));
+    }
 
+    let mut page = report::Page::new(&facts::collect());
+    for part in Part::value_variants() {
+        if options.only.is_some_and(|only| only != *part) {
+            continue;
+        }
+        say(&format!("bench: {}", part.name()));
+        let section = part.measure(options)?;
+        if options.only.is_some() {
+            say(&section);
+        }
+        page.add(&section);
+    }
+    if options.only.is_some() && options.output.is_none() {
+        return Ok(());
+    }
     let path = options.output.clone().unwrap_or_else(|| workspace::root().join("docs/overhead.md"));
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;

@@ -36,18 +36,36 @@ const PROGRAMS: [(&str, &str); 14] = [
     ("dockerd", "docker.io"),
 ];
 
+/// The same for what the bench alone starts.
+const OF_THE_BENCH: [(&str, &str); 5] = [
+    ("make", "make"),
+    ("gcc", "gcc"),
+    ("nginx", "nginx-light"),
+    ("wrk", "wrk"),
+    ("opensnoop", "libbpf-tools"),
+];
+
 /// Installs what is missing.
 ///
 /// # Errors
 /// When something cannot be installed; says what and how to get it by hand.
 pub fn run() -> Result<()> {
     components()?;
-    packages(&missing_packages())?;
+    packages(&missing(&PROGRAMS))?;
     bpf_linker()?;
     bpf_compiler()?;
     cargo_deny()?;
     say("setup: all there");
     Ok(())
+}
+
+/// Installs what the bench starts, besides what the tests need.
+///
+/// # Errors
+/// When something cannot be installed.
+pub fn bench() -> Result<()> {
+    packages(&missing(&PROGRAMS))?;
+    packages(&missing(&OF_THE_BENCH))
 }
 
 /// rustfmt and clippy of the toolchain in use.
@@ -64,8 +82,8 @@ fn components() -> Result<()> {
     Ok(())
 }
 
-fn missing_packages() -> Vec<&'static str> {
-    let mut missing: Vec<&str> = PROGRAMS
+fn missing(programs: &[(&str, &'static str)]) -> Vec<&'static str> {
+    let mut missing: Vec<&str> = programs
         .iter()
         .filter(|(program, _)| shell::which(program).is_none())
         .map(|(_, package)| *package)
@@ -219,8 +237,9 @@ fn lists_are_old() -> bool {
 }
 
 /// What packages bring and start: Prometheus listens on every address, docker
-/// changes the firewall. The tests start their own, on loopback and without networks.
-const SERVICES: [(&str, &[&str]); 3] = [
+/// changes the firewall, nginx serves a page. The tests start their own, on loopback and without networks.
+const SERVICES: [(&str, &[&str]); 4] = [
+    ("nginx-light", &["nginx.service"]),
     ("prometheus", &["prometheus.service"]),
     ("podman", &["podman.socket", "podman.service"]),
     ("docker.io", &["docker.socket", "docker.service", "containerd.service"]),

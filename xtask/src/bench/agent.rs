@@ -1,5 +1,6 @@
 //! An agent under measurement, and what it says on /metrics.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -178,6 +179,16 @@ impl Metrics {
             .with_context(|| format!("/metrics has no {name}"))
     }
 
+    /// The values of a series by its one label, `program`.
+    pub fn by_program(&self, name: &str) -> BTreeMap<String, f64> {
+        let value = |line: &str| {
+            let rest = line.strip_prefix(name)?.strip_prefix("{program=\"")?;
+            let (program, value) = rest.split_once("\"} ")?;
+            Some((program.to_owned(), value.trim().parse().ok()?))
+        };
+        self.0.lines().filter_map(value).collect()
+    }
+
     /// `source: mechanism` of what works, sorted.
     pub fn working(&self) -> Vec<String> {
         let mut list: Vec<String> = self
@@ -216,12 +227,15 @@ mod tests {
     fn a_series_is_found_by_its_whole_name() {
         let metrics = Metrics(
             "leakwatch_census_fds_more 1\nleakwatch_census_fds 42\n\
+             runs_total{program=\"close\"} 7\nruns_total_more{program=\"close\"} 8\n\
              leakwatch_source_state{source=\"census\",mechanism=\"iter/task_file\"} 1\n\
              leakwatch_source_state{source=\"fd_probes\",mechanism=\"tp_btf\"} 0\n"
                 .to_owned(),
         );
         assert!((metrics.value("leakwatch_census_fds").unwrap() - 42.0).abs() < 1e-9);
         assert!(metrics.value("leakwatch_census").is_err());
+        let runs = metrics.by_program("runs_total");
+        assert_eq!(runs.into_iter().collect::<Vec<_>>(), [("close".to_owned(), 7.0)]);
         assert_eq!(metrics.working(), ["census: iter/task_file"]);
     }
 }

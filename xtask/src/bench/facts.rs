@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use super::tools;
 use crate::shell;
 
 /// Name and value of each fact.
@@ -28,7 +29,17 @@ pub fn collect() -> Vec<(&'static str, String)> {
         ("load average at start", read("/proc/loadavg").trim().to_owned()),
         ("compiler", version("rustc", &["--version"])),
         ("bpftrace", version("bpftrace", &["--version"])),
+        ("opensnoop", opensnoop().unwrap_or_else(|| "not installed".to_owned())),
         ("strace", version("strace", &["--version"])),
         ("revision", version("git", &["rev-parse", "--short=12", "HEAD"])),
     ]
+}
+
+/// Which one, and of which package where dpkg knows.
+fn opensnoop() -> Option<String> {
+    let path = tools::opensnoop()?;
+    let package = shell::capture(shell::command("dpkg").arg("-S").arg(&path)).ok();
+    let package = package.and_then(|line| line.split(':').next().map(str::to_owned));
+    let name = path.file_name()?.to_string_lossy().into_owned();
+    Some(package.map_or(name.clone(), |package| format!("{name} of {package}")))
 }

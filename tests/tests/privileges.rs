@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use leakwatch::detection::verdict::Rule;
-use leakwatch_tests::agent::{Agent, FAST, Plan};
+use leakwatch_tests::agent::{Agent, FAST, Plan, run_under};
 use leakwatch_tests::component::{need_program, need_root};
 use leakwatch_tests::procfs;
 use leakwatch_tests::started::{Started, program, python};
@@ -133,6 +133,30 @@ fn without_cap_perfmon_the_census_goes_by_proc_and_still_finds_leaks() {
     let Some(agent) = start(NO_PERFMON, "perfmon") else { return };
     is_census_only(&agent, NO_PERFMON, &["EPERM", "CAP_PERFMON"]);
     a_leak_is_found(&agent, "victim", "perfmon", &[]);
+}
+
+/// There the kernel's programs and /proc disagree about when, or with which number, a
+/// process began, so nothing that joins the two may be used.
+#[test]
+fn in_another_time_or_pid_namespace_the_census_goes_by_proc() {
+    if need_root().is_none() || need_program("unshare").is_none() {
+        return;
+    }
+    let time: &[&str] = &["unshare", "--time", "--boottime", "86400", "--fork"];
+    let pid: &[&str] = &["unshare", "--pid", "--mount-proc", "--fork"];
+    for (wrapper, word) in [(time, "time namespace"), (pid, "pid namespace")] {
+        let output = run_under(wrapper, &["doctor", "--json"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(report["processes_denied"], 0, "{word}: {report}");
+        assert!(report["processes_full"].as_u64() > Some(0), "{word}: {report}");
+        assert_eq!(line(&report, "census", "proc")["active"], true, "{word}: {report}");
+        for (source, mechanism) in [("census", "iter/task_file"), ("task_probes", "tp_btf")] {
+            let state = line(&report, source, mechanism);
+            assert_eq!(state["active"], false, "{word}: {state}");
+            assert!(state["reason"].as_str().is_some_and(|r| r.contains(word)), "{state}");
+        }
+    }
 }
 
 #[test]

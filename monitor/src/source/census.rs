@@ -131,6 +131,35 @@ fn close(tables: &mut Tables, (tgid, start, fds): (u32, u64, Vec<FdSample>)) {
     }
 }
 
+/// When a process started, ns since boot, as the kernel shows it in a pass; `None`
+/// if it has no descriptor there.
+///
+/// # Errors
+/// As [`Reader::read`].
+pub fn start_of(pid: u32, mut pass: impl Read) -> io::Result<Option<u64>> {
+    let mut start = None;
+    let mut buffer = vec![0; READ];
+    let mut filled = 0;
+    loop {
+        let n = match pass.read(&mut buffer[filled..]) {
+            Ok(0) => return Ok(start),
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        };
+        filled += n;
+        let mut at = 0;
+        while let Some((header, path)) = record(&buffer[at..filled])? {
+            at += size_of::<CensusHeader>() + path.len();
+            if header.tgid == pid {
+                start = Some(header.start_ns);
+            }
+        }
+        buffer.copy_within(at..filled, 0);
+        filled -= at;
+    }
+}
+
 /// The record at the start of `bytes`; `None` if it is not whole yet.
 fn record(bytes: &[u8]) -> io::Result<Option<(CensusHeader, &[u8])>> {
     const SIZE: usize = size_of::<CensusHeader>();

@@ -8,6 +8,7 @@ use super::model::{FdTable, Observation, SourceState};
 use super::privilege::{Capability, Privileges};
 use super::selftest;
 use super::sizes::Sizes;
+use super::witness::{self, Stranger};
 use crate::config::model::{ProbeMode, StackMode, Watch};
 
 /// After so many failures in a row the census iterator is not tried again.
@@ -73,17 +74,31 @@ impl Ladder {
             Ok(bpf) => bpf,
             Err(e) => {
                 let reason = ladder.privileges.refusal(&format!("{e}"), &e, &WANTED);
-                tracing::info!(%reason, "BPF is not available");
-                ladder.census = Rung::down(reason.clone());
-                ladder.tasks = Rung::down(reason.clone());
-                ladder.fds = Rung::down(reason);
+                ladder.without_bpf(&reason);
                 return (None, ladder);
             }
         };
         ladder.census = ladder.rung("the iter/task_file program", bpf.open_census());
+        if ladder.census.active
+            && let Err(e) = witness::check(&mut bpf)
+        {
+            if e.is::<Stranger>() {
+                ladder.without_bpf(&e.to_string());
+                return (None, ladder);
+            }
+            ladder.census_failed(&*e);
+        }
         ladder.tasks = ladder.rung("the task probes", bpf.attach_tasks());
         ladder.choose_fds(&mut bpf);
         (Some(bpf), ladder)
+    }
+
+    /// Nothing of the programs can be used.
+    fn without_bpf(&mut self, reason: &str) {
+        tracing::info!(%reason, "BPF is not available");
+        for rung in [&mut self.census, &mut self.tasks, &mut self.fds] {
+            *rung = Rung::down(reason.into());
+        }
     }
 
     /// Takes the first set of fd probes that the kernel accepts and that sees what

@@ -28,6 +28,7 @@ pub mod sizes;
 mod slots;
 mod spell;
 mod systemd;
+mod witness;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;

@@ -48,6 +48,9 @@ pub(super) enum Spared {
     /// leakwatch or a process that it runs under.
     #[error("{0} is leakwatch itself or runs it")]
     Own(String),
+    /// Its pid is another process's to leakwatch itself.
+    #[error("{0} is another process here: /proc is of another pid namespace than leakwatch")]
+    Elsewhere(String),
     /// Not a process.
     #[error("{0} is a thread, not a process")]
     Thread(String),
@@ -110,6 +113,13 @@ impl Pinned {
             }
             Err(e) => return Err(Spared::Io(who, "pidfd_open", e.into())),
         };
+        // A pid means one process to pidfd_open(2) and may mean another to /proc.
+        match shown_pid(&pidfd) {
+            Ok(Shown::As(shown)) if shown == target.id.pid => {}
+            Ok(Shown::As(_)) => return Err(Spared::Elsewhere(who)),
+            Ok(Shown::Gone) => return Err(Spared::Gone(who)),
+            Err(e) => return Err(Spared::Io(who, "reading the pidfd's fdinfo", e)),
+        }
         let stat = match Stat::read(target.id.pid) {
             Ok(stat) => stat,
             Err(e) if vanished(&e) => return Err(Spared::Gone(who)),
@@ -177,6 +187,28 @@ impl Pinned {
     pub(super) fn poll_fd(&self) -> PollFd<'_> {
         PollFd::new(&self.pidfd, PollFlags::IN)
     }
+}
+
+/// How `/proc` numbers the process of a pidfd.
+#[derive(Debug, PartialEq, Eq)]
+enum Shown {
+    /// So; 0 is a process that it does not show.
+    As(u32),
+    /// It has been reaped.
+    Gone,
+}
+
+/// `Pid` of the pidfd's fdinfo, Linux 5.3 (`kernel/fork.c: pidfd_show_fdinfo`, since
+/// 6.9 in `fs/pidfs.c`): counted in the pid namespace of the /proc it is read from.
+fn shown_pid(pidfd: &OwnedFd) -> io::Result<Shown> {
+    use std::os::fd::AsRawFd as _;
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    parse_shown(&info).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no Pid line"))
+}
+
+fn parse_shown(info: &str) -> Option<Shown> {
+    let pid: i32 = info.lines().find_map(|l| l.strip_prefix("Pid:"))?.trim().parse().ok()?;
+    Some(u32::try_from(pid).map_or(Shown::Gone, Shown::As))
 }
 
 /// The fields of `/proc/PID/stat` that identity needs (proc_pid_stat(5)).
@@ -259,6 +291,22 @@ mod tests {
         }
         assert_eq!(Stat::parse(b"42 (x) S 7 1"), None);
         assert_eq!(Stat::parse(b""), None);
+    }
+
+    #[test]
+    fn a_pidfd_says_whose_it_is() {
+        let own = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+        assert_eq!(shown_pid(&own).unwrap(), Shown::As(std::process::id()));
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let other = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        assert_eq!(shown_pid(&other).unwrap(), Shown::As(child.id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(shown_pid(&other).unwrap(), Shown::Gone);
+        let info = "pos:\t0\nflags:\t02000002\nPid:\t0\nNSpid:\t0\n";
+        assert_eq!(parse_shown(info), Some(Shown::As(0)), "not in that namespace");
+        assert_eq!(parse_shown("pos:\t0\nNSpid:\t7\n"), None);
     }
 
     #[test]

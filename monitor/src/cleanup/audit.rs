@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -173,6 +173,9 @@ impl Log {
     }
 
     fn append(&mut self, line: &str) -> io::Result<()> {
+        if !self.is_in_place() {
+            *self = Self::open(self.path.clone(), self.limit)?;
+        }
         if self.size > 0 && self.size + line.len() as u64 + 2 > self.limit {
             self.rotate()?;
         }
@@ -189,6 +192,14 @@ impl Log {
             return Err(io::Error::new(io::ErrorKind::StorageFull, "only part of a line fitted"));
         }
         Ok(())
+    }
+
+    /// The path still leads to the open file: nobody has moved or removed it, and
+    /// the last rotation did not stop half-way. Lines in a removed file are lost.
+    fn is_in_place(&self) -> bool {
+        let at = |m: std::fs::Metadata| (m.dev(), m.ino());
+        let there = std::fs::symlink_metadata(&self.path).map(at);
+        matches!((there, self.file.metadata().map(at)), (Ok(a), Ok(b)) if a == b)
     }
 
     fn rotate(&mut self) -> io::Result<()> {

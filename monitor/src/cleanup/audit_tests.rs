@@ -87,6 +87,44 @@ fn two_files_at_most_and_nothing_in_between_is_lost() {
 }
 
 #[test]
+fn a_file_that_is_moved_or_removed_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    let mut audit = Audit::open_with(dir.path(), 2000).unwrap();
+    audit.append(&record(1));
+    std::fs::rename(&path, dir.path().join("taken-by-logrotate")).unwrap();
+    audit.append(&record(2));
+    assert_eq!(acts(&path), [2]);
+    std::fs::remove_file(&path).unwrap();
+    // Past the limit of what it counted so far, so that it wants to rotate, too.
+    for act in 3..23 {
+        audit.append(&record(act));
+        assert!(!audit.failing, "{act}");
+    }
+    assert_eq!(acts(&path).last(), Some(&22));
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_link_in_its_place_is_not_followed_and_is_got_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    let mut audit = Audit::open_with(dir.path(), LIMIT).unwrap();
+    audit.append(&record(1));
+    let elsewhere = dir.path().join("elsewhere");
+    std::fs::write(&elsewhere, "").unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+    audit.append(&record(2));
+    assert!(audit.failing);
+    assert_eq!(std::fs::read(&elsewhere).unwrap(), b"");
+    std::fs::remove_file(&path).unwrap();
+    audit.append(&record(3));
+    assert!(!audit.failing);
+    assert_eq!(acts(&path), [3]);
+}
+
+#[test]
 fn a_full_disk_stops_nothing() {
     let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let log = Log { path: "/dev/full".into(), file, size: 0, torn: false, limit: LIMIT };

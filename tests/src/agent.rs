@@ -15,7 +15,7 @@ use crate::component::say;
 use crate::http::{self, Answer};
 use crate::metrics::Scrape;
 use crate::started::{inherit_nothing, program_dir};
-use crate::wait::{SOON, wait_until};
+use crate::wait::{SOON, patience, wait_until};
 
 /// Everything fast: verdicts take seconds where the defaults take an hour.
 pub const FAST: &str = r#"
@@ -251,7 +251,7 @@ impl Agent {
     pub fn confirms(&self, ours: impl Fn(&str) -> bool, want: &[(String, u64)]) {
         let mut last = Vec::new();
         let begun = Instant::now();
-        while begun.elapsed() < 3 * SOON {
+        while begun.elapsed() < 3 * SOON * patience() {
             last = self.confirmed("");
             last.retain(|leak| ours(&leak.unit));
             let mut found: Vec<_> =

@@ -4,6 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::wait::patience;
+
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// An answer.
@@ -72,11 +74,12 @@ pub fn request(
 /// Sends bytes and gives whatever comes until the other side closes.
 ///
 /// # Errors
-/// It cannot be reached, or says nothing for ten seconds.
+/// It cannot be reached, or says nothing for ten seconds (times [`patience`]).
 pub fn send(to: SocketAddr, bytes: &[u8]) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect_timeout(&to, LIMIT)?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.set_write_timeout(Some(LIMIT))?;
+    let limit = LIMIT * patience();
+    let mut stream = TcpStream::connect_timeout(&to, limit)?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
     stream.write_all(bytes)?;
     let mut got = Vec::new();
     stream.read_to_end(&mut got)?;

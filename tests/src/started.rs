@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use crate::raw;
-use crate::wait::{SOON, wait_until};
+use crate::wait::{SOON, patience, wait_until};
 
 /// The directory of this package's programs, beside which lies the agent.
 ///
@@ -121,10 +121,10 @@ impl Started {
     /// Waits for the next line that starts with `word`, and gives the rest of it.
     ///
     /// # Panics
-    /// It was not said within `limit`, or the program has ended.
+    /// It was not said within `limit` times [`patience`], or the program has ended.
     #[track_caller]
     pub fn hear(&mut self, word: &str, limit: Duration) -> String {
-        let begun = Instant::now();
+        let (begun, limit) = (Instant::now(), limit * patience());
         loop {
             let line = match self.lines.recv_timeout(limit.saturating_sub(begun.elapsed())) {
                 Ok(line) => line,

@@ -100,7 +100,8 @@ fn every_loss_and_correction_is_counted(agent: &Agent, gusts: [u64; PROCESSES]) 
     assert!(!corrections.is_empty(), "the storm made the probes wrong nowhere?");
     let lost: Vec<_> = scrape.all("leakwatch_events_lost_total", &[]).collect();
     assert!(!lost.is_empty(), "losses are exported, if only as 0");
-    for sample in corrections.iter().chain(&lost) {
+    let took = scrape.all("leakwatch_census_duration_seconds", &[]);
+    for sample in corrections.into_iter().chain(lost).chain(took) {
         say(format_args!("{} {:?} {}", sample.name, sample.labels, sample.value));
     }
     for (i, gusts) in gusts.into_iter().enumerate() {
@@ -111,6 +112,7 @@ fn every_loss_and_correction_is_counted(agent: &Agent, gusts: [u64; PROCESSES]) 
         // However fast the machine is: of a hundred acts about fifty open. What was done
         // before a census could say whose the process is, is not in the unit's count.
         assert!(gusts > 1000, "{unit}: {gusts} acts are no storm");
+        say(format_args!("{unit}: {opened} opened, {closed} closed by {gusts} acts"));
         let share = |count: f64| count / gusts as f64;
         let right = (0.05..1.0).contains(&share(opened)) && (0.05..1.0).contains(&share(closed));
         assert!(right, "{unit}: {opened} opened, {closed} closed by {gusts} acts");

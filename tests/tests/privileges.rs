@@ -23,7 +23,7 @@ fn config(tag: &str) -> String {
     let fast = FAST.replace("[watch]", "[watch]\nprobes = \"always\"");
     let unit =
         |name: &str| format!("[[unit]]\nname = \"{name}\"\ncmdline = \"*--tag {tag}-{name}*\"\n");
-    format!("{fast}{}{}", unit("victim"), unit("own"))
+    format!("{fast}{}{}{}", unit("victim"), unit("own"), unit("mixed"))
 }
 
 fn start(wrapper: &[&str], tag: &str) -> Option<Agent> {
@@ -49,6 +49,24 @@ fn leaking_deployer(agent: &Agent, tag: &str, wrapper: &[&str]) -> Started {
     std::fs::copy(script, &copy).expect("room for a copy");
     command.arg(&copy).args(["--tag", tag, "--log", &log, "--pace", "400"]);
     Started::new(&mut command)
+}
+
+/// A pool of connections under `wrapper`, from where everybody may run it.
+fn connections(agent: &Agent, wrapper: &[&str], tag: &str) -> Command {
+    let copy = agent.dir().join("connections");
+    if !copy.exists() {
+        std::fs::copy(program("connections").get_program(), &copy).expect("room for a copy");
+    }
+    let mut command = match wrapper {
+        [] => Command::new(&copy),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(&copy);
+            command
+        }
+    };
+    command.args(["--tag", tag]);
+    command
 }
 
 /// What `doctor --json` says under the same privileges.
@@ -178,6 +196,22 @@ fn as_nobody_own_processes_are_watched_and_others_are_absent_not_zero() {
     for name in ["leakwatch_unit_open_fds", "leakwatch_unit_deleted_open_bytes"] {
         assert_eq!(scrape.sum(name, &[("unit", "victim")]), None, "{name} is denied, not 0");
     }
+    // Nor is a part shown as the whole: one of these two can be read.
+    let mixed = [&[][..], NOBODY].map(|wrapper| {
+        let mut started = Started::new(&mut connections(&agent, wrapper, "nobody-mixed"));
+        started.ready(LIMIT);
+        started
+    });
+    agent.census();
+    let unit = agent.unit("mixed").expect("both run");
+    assert_eq!((&unit["processes"], &unit["open_fds"]), (&2.into(), &Value::Null), "{unit}");
+    let own = procfs::open_fds(mixed[1].pid()).expect("it runs");
+    let both = procfs::open_fds(mixed[0].pid()).map(|other| own + other);
+    let (total, denied) = (unit["open_fds_total"].as_u64(), unit["denied_processes"].as_u64());
+    assert!([(both, Some(0)), (Some(own), Some(1))].contains(&(total, denied)), "{unit}");
+    let kinds = agent.metrics().sum("leakwatch_unit_open_fds", &[("unit", "mixed")]);
+    assert_eq!(kinds, None, "a sum of what may be read is not the unit's");
+
     let worst = scrape.one("leakwatch_unit_worst_process_open_fds", &[("unit", "victim")]);
     assert!(worst != Some(0.0));
     assert_eq!(scrape.sum("leakwatch_unit_threads", &[("unit", "victim")]), Some(2.0));

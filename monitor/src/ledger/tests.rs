@@ -184,6 +184,47 @@ fn denied_is_not_zero() {
 }
 
 #[test]
+fn a_sum_that_lacks_a_process_is_not_shown_as_the_whole() {
+    let (mut w, p) = world();
+    w.open(p, "/srv/a");
+    let (counted, denied) = (w.spawn(APP, 1, "/usr/bin/app b"), w.spawn(APP, 1, "/usr/bin/app c"));
+    w.look();
+    assert!(w.ledger.views()[0].open_fds.is_some(), "an empty table is a whole one");
+
+    w.process(counted).fds = FdTable::Count(7);
+    w.look();
+    let view = &w.ledger.views()[0];
+    let total = w.fds(p).len() as u64 + 7;
+    assert_eq!((&view.open_fds, view.deleted_open_bytes), (&None, None), "kinds of 7 are unknown");
+    assert_eq!((view.open_fds_total, view.denied_processes), (Some(total), 0));
+
+    w.process(denied).fds = FdTable::Denied;
+    w.look();
+    let view = &w.ledger.views()[0];
+    assert_eq!((view.open_fds_total, view.denied_processes), (Some(total), 1), "{view:?}");
+    let worst = view.worst.as_ref().map(|w| w.pid);
+    assert_eq!((&view.open_fds, worst), (&None, Some(counted)));
+}
+
+#[test]
+fn what_is_unknown_of_one_unit_is_unknown_of_the_others_sum() {
+    let mut config = config();
+    config.watch.max_units = 2;
+    let mut w = World::with(config);
+    for i in 0..3_usize {
+        let p = w.spawn((&format!("u{i}"), UnitKind::Service), 1, "/usr/bin/app");
+        (0..i).for_each(|k| _ = w.open(p, &format!("/srv/{k}")));
+        if i == 1 {
+            w.process(p).fds = FdTable::Count(1);
+        }
+    }
+    w.look();
+    let other = &w.ledger.views()[0];
+    assert_eq!((&*other.unit.name, other.processes, other.open_fds_total), ("other", 2, Some(1)));
+    assert_eq!((&other.open_fds, other.deleted_open_bytes), (&None, None));
+}
+
+#[test]
 fn views_sum_the_smallest_units() {
     let mut config = config();
     config.watch.max_units = 3;

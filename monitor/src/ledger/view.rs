@@ -30,9 +30,10 @@ pub struct UnitView {
     pub invocation: u64,
     /// When the present invocation started.
     pub since: Timestamp,
-    /// Descriptors by kind; `None` where no process's table could be read.
+    /// Descriptors by kind; `None` unless the table of every process could be read.
     pub open_fds: Option<BTreeMap<FdKind, u64>>,
-    /// All descriptors, also those of processes where only the count is known.
+    /// All descriptors, also those of processes where only the count is known; of
+    /// those that are denied, none is in it.
     pub open_fds_total: Option<u64>,
     /// Processes whose descriptors were denied.
     pub denied_processes: u64,
@@ -46,7 +47,7 @@ pub struct UnitView {
     pub zombies: u64,
     /// Processes that outlived their invocation.
     pub orphans: u64,
-    /// Bytes of deleted files held open, each file once.
+    /// Bytes of deleted files held open, each file once; `None` as with the kinds.
     pub deleted_open_bytes: Option<u64>,
     /// `pids.max` of its cgroup.
     pub tasks_max: Option<u64>,

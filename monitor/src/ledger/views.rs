@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::attribution::unit::{Unit, UnitKind};
 use crate::ledger::Ledger;
-use crate::ledger::process::Process;
+use crate::ledger::process::{Process, Sight};
 use crate::ledger::view::{UnitView, WorstProcess};
 use crate::source::model::FdKind;
 use crate::text;
@@ -28,7 +28,7 @@ impl Ledger {
                     invocation: u.invocation,
                     since: u.started.to_wall(self.clock),
                     // A unit without processes is known to hold nothing.
-                    open_fds: u.over.map(|_| BTreeMap::new()),
+                    open_fds: Some(BTreeMap::new()),
                     open_fds_total: u.over.map(|_| 0),
                     denied_processes: 0,
                     worst: None,
@@ -36,7 +36,7 @@ impl Ledger {
                     processes: 0,
                     zombies: 0,
                     orphans: 0,
-                    deleted_open_bytes: u.over.map(|_| 0),
+                    deleted_open_bytes: Some(0),
                     tasks_max: u.tasks_max,
                     systemd: u.systemd.clone(),
                     flows: u.flows.clone(),
@@ -90,12 +90,15 @@ fn add_process(view: &mut UnitView, p: &Process, deleted: &mut BTreeSet<(u32, u6
     view.threads += u64::from(p.threads.count);
     let Some(open) = p.open_fds() else {
         view.denied_processes += 1;
+        (view.open_fds, view.deleted_open_bytes) = (None, None);
         return;
     };
     *view.open_fds_total.get_or_insert(0) += open;
-    if p.detailed.is_some() {
-        let kinds = view.open_fds.get_or_insert_default();
-        let bytes = view.deleted_open_bytes.get_or_insert(0);
+    if p.sight != Sight::Full {
+        // Of a sum that lacks a part, nobody can say what it is the sum of.
+        (view.open_fds, view.deleted_open_bytes) = (None, None);
+    }
+    if let (Some(kinds), Some(bytes)) = (&mut view.open_fds, &mut view.deleted_open_bytes) {
         for h in &p.held {
             *kinds.entry(h.kind).or_default() += 1;
             let on_disk = matches!(h.kind, FdKind::Log | FdKind::Regular);
@@ -130,19 +133,19 @@ fn sum(mut a: UnitView, b: UnitView) -> UnitView {
             (a, b) => a.or(b),
         }
     }
-    if let Some(b) = b.open_fds {
-        let kinds = a.open_fds.get_or_insert_default();
-        for (kind, n) in b {
+    a.open_fds = a.open_fds.zip(b.open_fds).map(|(mut kinds, more)| {
+        for (kind, n) in more {
             *kinds.entry(kind).or_default() += n;
         }
-    }
+        kinds
+    });
     a.open_fds_total = add(a.open_fds_total, b.open_fds_total);
     a.denied_processes += b.denied_processes;
     a.threads += b.threads;
     a.processes += b.processes;
     a.zombies += b.zombies;
     a.orphans += b.orphans;
-    a.deleted_open_bytes = add(a.deleted_open_bytes, b.deleted_open_bytes);
+    a.deleted_open_bytes = a.deleted_open_bytes.zip(b.deleted_open_bytes).map(|(a, b)| a + b);
     a.since = a.since.min(b.since);
     a.worst = match (a.worst, b.worst) {
         (Some(a), Some(b)) => Some(if nearness(&b) > nearness(&a) { b } else { a }),

@@ -297,12 +297,14 @@ impl Source {
                     self.ladder.census_worked();
                     for p in processes.iter_mut().filter(|p| !p.zombie) {
                         p.fds = match tables.remove(&p.id.pid) {
-                            // Another process by now has this pid.
-                            Some((start, _)) if start / 10_000_000 != p.id.start_ticks => continue,
+                            // Another process by now has this pid: this one is gone.
+                            Some((start, _)) if start / 10_000_000 != p.id.start_ticks => {
+                                FdTable::Full(Vec::new())
+                            }
                             Some((_, fds)) => FdTable::Full(fds),
                             // Nothing open, or hidden from the iterator: /proc
                             // at least tells how many there are.
-                            None => procfd::table(&self.proc, p.id.pid).unwrap_or(FdTable::Denied),
+                            None => procfd::table_or_gone(&self.proc, p.id.pid),
                         };
                     }
                     return;
@@ -311,8 +313,7 @@ impl Source {
             }
         }
         for p in processes.iter_mut().filter(|p| !p.zombie) {
-            // Gone meanwhile: nothing is known of it, and the next look has it no more.
-            p.fds = procfd::table(&self.proc, p.id.pid).unwrap_or(FdTable::Denied);
+            p.fds = procfd::table_or_gone(&self.proc, p.id.pid);
         }
     }
 

@@ -14,6 +14,15 @@ use std::path::Path;
 use super::fdkind::classify;
 use super::model::{FdSample, FdTable, KernelStr};
 
+/// As [`table`]; of a process that has gone since it was listed, that it holds
+/// nothing: to be gone is not to be denied.
+pub fn table_or_gone(proc: &Path, pid: u32) -> FdTable {
+    table(proc, pid).unwrap_or_else(|e| {
+        let gone = e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ESRCH);
+        if gone { FdTable::Full(Vec::new()) } else { FdTable::Denied }
+    })
+}
+
 /// The descriptors of `pid` as far as they may be seen.
 ///
 /// # Errors
@@ -125,8 +134,10 @@ mod tests {
     }
 
     #[test]
-    fn a_vanished_process_is_not_found() {
-        let gone = table(Path::new("/proc"), u32::MAX).unwrap_err();
+    fn a_vanished_process_is_not_found_and_holds_nothing() {
+        let proc = Path::new("/proc");
+        let gone = table(proc, u32::MAX).unwrap_err();
         assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+        assert_eq!(table_or_gone(proc, u32::MAX), FdTable::Full(Vec::new()));
     }
 }

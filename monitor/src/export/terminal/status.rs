@@ -122,7 +122,7 @@ fn table(lines: &mut Vec<String>, doc: &UnitsDoc, leaks: &[&Leak], width: usize)
     units.sort_by_key(|u| (Reverse(has_open(u)), Reverse(u.open_fds_total), &u.name));
 
     lines.push(row("UNIT", COLUMNS.map(|(heading, _)| heading.to_owned())));
-    let mut unseen = false;
+    let (mut unseen, mut lacking) = (false, false);
     for unit in units {
         let known = |n: Option<u64>| n.map_or_else(|| UNSEEN.to_owned(), |n| n.to_string());
         // A unit that is gone has no worst process; that is not blindness.
@@ -133,8 +133,11 @@ fn table(lines: &mut Vec<String>, doc: &UnitsDoc, leaks: &[&Leak], width: usize)
         );
         unseen |=
             unit.processes > 0 && (unit.open_fds_total.is_none() || unit.worst_process.is_none());
+        // At least so many: of some of its processes not even the number is told.
+        let part = unit.denied_processes > 0 && unit.open_fds_total.is_some();
+        lacking |= part;
         let cells = [
-            known(unit.open_fds_total),
+            known(unit.open_fds_total) + if part { "+" } else { "" },
             worst,
             unit.threads.to_string(),
             unit.processes.to_string(),
@@ -143,8 +146,12 @@ fn table(lines: &mut Vec<String>, doc: &UnitsDoc, leaks: &[&Leak], width: usize)
         ];
         lines.push(row(&unit.name, cells));
     }
-    if unseen {
-        lines.push(String::new());
-        lines.push(clip("? cannot be seen; `leakwatch doctor` says why and what to grant", width));
-    }
+    let what = match (unseen, lacking) {
+        (true, true) => "? cannot be seen, + not all of it",
+        (true, false) => "? cannot be seen",
+        (false, true) => "+ not all of it can be seen",
+        (false, false) => return,
+    };
+    let hint = format!("{what}; `leakwatch doctor` says why and what to grant");
+    lines.extend([String::new(), clip(&hint, width)]);
 }

@@ -49,6 +49,23 @@ resolved  nginx.service                                             c0ffee000001
 }
 
 #[test]
+fn a_total_that_lacks_some_processes_is_shown_as_the_least() {
+    let mut snapshot = night();
+    snapshot.units[1].denied_processes = 1;
+    let got = status(&api::units(&snapshot), &api::leaks(&snapshot, None), 80);
+    fits(&got, 80);
+    for line in [
+        "nginx.service                         14+         14/1024      4     2    0    0",
+        "? cannot be seen, + not all of it; `leakwatch doctor` says why and what to grant",
+    ] {
+        assert!(got.contains(line), "{got}");
+    }
+    snapshot.units.pop();
+    let got = status(&api::units(&snapshot), &api::leaks(&snapshot, None), 80);
+    assert!(got.contains("\n+ not all of it can be seen; `leakwatch doctor` says"), "{got}");
+}
+
+#[test]
 fn everything_that_is_known_of_a_verdict_is_told() {
     let snapshot = night();
     let leak = api::leak(&snapshot, "3f9a01c2d4e5").unwrap();

@@ -3,6 +3,10 @@
 /// Longest path the census copies, `PATH_MAX` of `include/uapi/linux/limits.h`.
 pub const CENSUS_PATH_MAX: usize = 4096;
 
+/// 64 bits each for the numbers that processes can have: `PID_MAX_LIMIT` of
+/// `include/linux/threads.h`.
+pub const CHOSEN_WORDS: u32 = (4 << 20) / 64;
+
 /// [`CensusHeader::sock_family`] where the file is not a socket.
 pub const SOCKET_NONE: u16 = 0xffff;
 

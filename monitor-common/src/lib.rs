@@ -1,6 +1,6 @@
 //! Records that cross the border between the kernel and the agent.
 //!
-//! Layout only, no logic: every struct is `repr(C)` with its padding spelled
+//! Layout only, no logic but what both sides must reckon alike: every struct is `repr(C)` with its padding spelled
 //! out, so that a BPF program never copies uninitialised stack and the agent
 //! never reads it. A size assert stands under each one.
 #![no_std]
@@ -9,15 +9,19 @@ mod birth;
 mod census;
 mod kind;
 mod offsets;
+mod process;
 mod role;
 mod settings;
 mod stats;
 mod task;
 
 pub use birth::{Birth, BirthKey, NO_STACK, ProcessEntry, THREAD_KEY, process_flags};
-pub use census::{CENSUS_PATH_MAX, CensusHeader, PATH_KNOWN, PATH_REFUSED, SOCKET_NONE};
+pub use census::{
+    CENSUS_PATH_MAX, CHOSEN_WORDS, CensusHeader, PATH_KNOWN, PATH_REFUSED, SOCKET_NONE,
+};
 pub use kind::KernelKind;
 pub use offsets::Offsets;
+pub use process::{FDS_UNCOUNTED, ProcessRecord, numbers_mixed};
 pub use role::{MAX_SYSCALLS, Role};
 pub use settings::{PATH_EPOCHS, STACK_SAMPLE, Settings};
 pub use stats::{Flow, LIFETIME_BUCKETS, Loss, MAX_SLOTS, SELF_TEST_SLOT, SLOT_OTHER};

@@ -23,8 +23,10 @@ pub struct Settings {
     /// Changes with every word about a process: what a birth remembers of its
     /// process holds as long as this is the same.
     pub generation: u32,
+    /// 1: the census is of the processes in `CHOSEN` alone, with all paths.
+    pub chosen: u32,
     /// Changing one makes the census send the paths of its group again.
     pub path_epochs: [u32; PATH_EPOCHS],
 }
 
-const _: () = assert!(size_of::<Settings>() == 8 + 4 * PATH_EPOCHS);
+const _: () = assert!(size_of::<Settings>() == 12 + 4 * PATH_EPOCHS);

@@ -1,8 +1,9 @@
 //! How the programs read the kernel: offsets from the agent, no constant of
 //! one kernel.
 
-use aya_ebpf::helpers::{
-    bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_ktime_get_boot_ns,
+use aya_ebpf::{
+    bindings::seq_file,
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_ktime_get_boot_ns},
 };
 use leakwatch_common::{MAX_SYSCALLS, Offsets};
 
@@ -55,6 +56,12 @@ pub unsafe fn typed<T: Copy>(base: *const u8, offset: usize) -> T {
 pub fn probed<T: Copy>(base: *const u8, offset: usize) -> Option<T> {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(base.wrapping_add(offset).cast::<T>()).ok() }
+}
+
+/// `struct bpf_iter_meta` of `include/linux/bpf.h`: where an iterator writes to.
+#[repr(C)]
+pub struct IterMeta {
+    pub seq: *mut seq_file,
 }
 
 /// `CLOCK_BOOTTIME`, nanoseconds (Linux 5.8).

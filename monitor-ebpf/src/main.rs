@@ -16,6 +16,7 @@ mod probe {
     mod census;
     mod owner;
     mod passed;
+    mod processes;
     mod syscall;
     mod table;
     mod task;

@@ -9,8 +9,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use leakwatch_common::{
-    Birth, BirthKey, CENSUS_PATH_MAX, CensusHeader, Flow, KernelKind, LIFETIME_BUCKETS, Loss,
-    MAX_SLOTS, ProcessEntry, Settings, TaskRecord,
+    Birth, BirthKey, CENSUS_PATH_MAX, CHOSEN_WORDS, CensusHeader, Flow, KernelKind,
+    LIFETIME_BUCKETS, Loss, MAX_SLOTS, ProcessEntry, Settings, TaskRecord,
 };
 
 /// What the agent tells all programs. An array of one, for its lookup is inlined.
@@ -81,6 +81,17 @@ pub const PATH_SETS: u32 = 1 << 18;
 
 /// Marks of the files in one set, the newest first.
 pub type PathSet = [u32; 4];
+
+/// The processes that a census in part is of, a bit for each number. An array, for
+/// its look-up is inlined, and the pass asks it for every descriptor of the host.
+#[map]
+pub static CHOSEN: Array<u64> = Array::with_max_entries(CHOSEN_WORDS, 0);
+
+/// Whether a census in part is of `tgid`, too.
+#[inline(always)]
+pub fn chosen(tgid: u32) -> bool {
+    CHOSEN.get(tgid / 64).is_some_and(|word| *word >> (tgid % 64) & 1 != 0)
+}
 
 /// Counts a loss.
 #[inline(always)]

@@ -12,6 +12,7 @@
 //! The census blocks, so it has a thread; acts block, so they run in the pool;
 //! everything between is done by [`turn::Turn`], in one place and in order.
 
+mod pace;
 mod turn;
 mod worker;
 
@@ -31,14 +32,14 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
 
 use self::turn::Turn;
-use self::worker::{Looked, Worker};
+use self::worker::{Looked, Worker, thread_time};
 use crate::attribution::hierarchy;
 use crate::cleanup::{Audit, AuditError, Report};
 use crate::config::{Config, DEFAULT_PATH, load};
 use crate::export::http::{self, BindError, Site, View};
 use crate::export::snapshot::Snapshot;
 use crate::source::events;
-use crate::source::model::{BootId, TaskEvent};
+use crate::source::model::{BootId, Depth, TaskEvent};
 use crate::source::{Source, SourceError};
 use crate::text;
 
@@ -104,7 +105,7 @@ pub fn run(options: Options) -> Result<(), Error> {
 pub fn once(config: &Config) -> Result<Snapshot, Error> {
     let mut source = Source::open(config, hierarchy::choose)?;
     let mut turn = Turn::new(config.clone(), Audit::memory())?;
-    turn.observed(source.look()?, Duration::ZERO);
+    turn.observed(source.look(Depth::Whole)?);
     Ok(turn.snapshot())
 }
 
@@ -140,7 +141,7 @@ async fn watch(options: Options) -> Result<(), Error> {
     let mut acts = JoinSet::new();
     tracing::info!(addresses = %addresses.join(" "), "leakwatch watches");
 
-    worker.look(Vec::new());
+    worker.look(Depth::Whole, Vec::new());
     let mut busy = true;
     let mut pending = Vec::new();
     let mut next_look = Instant::now() + turn.interval();
@@ -161,12 +162,14 @@ async fn watch(options: Options) -> Result<(), Error> {
                 view.publish(Arc::new(turn.snapshot()));
             }
             () = sleep_until(next_look), if !busy => {
-                busy = worker.look(std::mem::take(&mut pending));
+                busy = worker.look(turn.depth(), std::mem::take(&mut pending));
                 next_look = Instant::now() + turn.interval();
             }
             looked = observations.recv() => {
                 let Some(looked) = looked else { break Err(Error::Worker) };
                 busy = false;
+                let before = thread_time();
+                let mut looked_at = None;
                 // What happened before the census is told before it.
                 let events = take(&mut ring, boot);
                 turn.tasks(&events);
@@ -174,15 +177,19 @@ async fn watch(options: Options) -> Result<(), Error> {
                 pending.extend(events);
                 match looked {
                     Looked::Saw(seen, cpu) => {
-                        turn.observed(*seen, cpu);
+                        looked_at = Some((seen.depth, seen.countable, cpu));
+                        turn.observed(*seen);
                         worker.demand(turn.demand());
                     }
                     Looked::Failed(e) => tracing::error!("the census failed: {e}"),
                 }
                 worker.glimpse(newcomers);
-                next_look = Instant::now() + turn.interval();
                 perform(&mut turn, &mut acts, &reported);
                 view.publish(Arc::new(turn.snapshot()));
+                if let Some((depth, countable, cpu)) = looked_at {
+                    turn.spent(depth, countable, cpu + thread_time().saturating_sub(before));
+                }
+                next_look = Instant::now() + turn.interval();
             }
             events = next_events(&mut ring, &mut glance, boot) => {
                 if turn.tasks(&events) && next_judgement.is_none() {

@@ -197,6 +197,8 @@ fn no_series_names_a_process_or_a_file(prometheus: &Prometheus, agent: &Agent) {
         "census_fds",
         "census_duration_seconds",
         "census_timestamp_seconds",
+        "census_interval_seconds",
+        "census_whole_interval_seconds",
         "config_last_reload_successful",
         "build_info",
     ] {

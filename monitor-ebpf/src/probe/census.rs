@@ -10,7 +10,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::{path, seq_file},
+    bindings::path,
     helpers::generated::{bpf_d_path, bpf_seq_write},
 };
 use leakwatch_common::{
@@ -19,24 +19,18 @@ use leakwatch_common::{
 };
 
 use crate::{
-    kernel::{off, probed, typed},
-    maps::{BIRTHS, CensusRecord, PATH_SETS, PATHS, PathSet, SCRATCH, settings},
+    kernel::{IterMeta, off, probed, typed},
+    maps::{BIRTHS, CensusRecord, PATH_SETS, PATHS, PathSet, SCRATCH, chosen, settings},
 };
 
 /// `struct bpf_iter__task_file` of `kernel/bpf/task_iter.c`. Its layout is part
 /// of the interface between kernel and iterator programs.
 #[repr(C)]
 pub struct TaskFile {
-    meta: *const Meta,
+    meta: *const IterMeta,
     task: *const u8,
     fd: u32,
     file: *const u8,
-}
-
-/// `struct bpf_iter_meta` of `include/linux/bpf.h`.
-#[repr(C)]
-struct Meta {
-    seq: *mut seq_file,
 }
 
 const S_IFMT: u16 = 0o170_000;
@@ -75,6 +69,11 @@ unsafe fn try_census<const NAMED: bool>(ctx: *mut TaskFile) -> Option<()> {
         if tgid != typed::<u32>(task, off!(task_pid)) {
             return None;
         }
+        let settings = settings()?;
+        let part = settings.chosen != 0;
+        if part && !chosen(tgid) {
+            return None;
+        }
         let record = SCRATCH.get_ptr_mut(0)?;
         let inode: *const u8 = typed(file, off!(file_f_inode));
         let sb: *const u8 = typed(inode, off!(inode_i_sb));
@@ -102,7 +101,6 @@ unsafe fn try_census<const NAMED: bool>(ctx: *mut TaskFile) -> Option<()> {
             pad: [0; 3],
             path_len: 0,
         };
-        let settings = settings()?;
         if settings.births != 0
             && let Some(birth) = BIRTHS.get_ptr(BirthKey { tgid, fd })
         {
@@ -115,12 +113,13 @@ unsafe fn try_census<const NAMED: bool>(ctx: *mut TaskFile) -> Option<()> {
         }
         let (set, mark) = mark(settings, record, file)?;
         let [a, b, c, d] = *set;
-        let known = a == mark || b == mark || c == mark || d == mark;
+        // What a pass in part sends is not kept for later passes.
+        let known = !part && (a == mark || b == mark || c == mark || d == mark);
         let seq = (*(*ctx).meta).seq;
         let fixed = size_of::<CensusHeader>() as u32;
         if known || !NAMED {
             (*header).path_len = if known { PATH_KNOWN } else { PATH_REFUSED };
-            if bpf_seq_write(seq, record.cast::<c_void>(), fixed) == 0 && !known {
+            if bpf_seq_write(seq, record.cast::<c_void>(), fixed) == 0 && !known && !part {
                 *set = [mark, a, b, c];
             }
             return Some(());
@@ -137,7 +136,7 @@ unsafe fn try_census<const NAMED: bool>(ctx: *mut TaskFile) -> Option<()> {
         // Where the buffer is full the kernel drops the record and comes again
         // with the same descriptor: nobody has its path yet.
         let written = bpf_seq_write(seq, record.cast::<c_void>(), fixed + (len as u32 & 0xfff));
-        if written == 0 {
+        if written == 0 && !part {
             *set = [mark, a, b, c];
         }
     }

@@ -42,6 +42,9 @@ pub struct Snapshot {
     pub reload_ok: bool,
     /// Between two censuses now (stretched where the budget demands).
     pub interval: std::time::Duration,
+    /// Between two that read every descriptor; longer than [`Self::interval`] where the
+    /// others only count, and read what has moved.
+    pub whole_interval: std::time::Duration,
 }
 
 impl Snapshot {

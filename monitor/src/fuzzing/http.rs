@@ -123,5 +123,6 @@ fn snapshot(name: &str) -> Snapshot {
         corrections: BTreeMap::new(),
         reload_ok: true,
         interval: Duration::from_secs(5),
+        whole_interval: Duration::from_secs(5),
     }
 }

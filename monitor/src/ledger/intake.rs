@@ -60,9 +60,10 @@ impl Ledger {
         look: &Look,
         alive: &HashSet<u32>,
     ) -> bool {
-        p.sight = Sight::of(&table);
+        p.sight = Sight::of(&table).unwrap_or(p.sight);
         let mut fds = match table {
             FdTable::Full(fds) => fds,
+            FdTable::Same(_) => return false,
             // What was seen before stands until it is seen again.
             FdTable::Count(n) => {
                 p.total.count = n;
@@ -224,7 +225,7 @@ impl Ledger {
         h.set(held_flags::SHARED, partner.is_some());
         h.set(held_flags::FIRST_LOOK, first_look);
         h.set(held_flags::OPENED_KNOWN, known);
-        h.set(held_flags::BORN_DELETED, sample.nlink == 0 && Self::fresh(&h, look));
+        h.set(held_flags::BORN_DELETED, sample.nlink == 0 && Self::fresh(p, &h, look));
         match same_as_last {
             Some((kind, slot, ignored)) => (h.kind, h.slot, h.ignored) = (kind, slot, ignored),
             None => self.classify(p, &mut h, sample),
@@ -232,10 +233,11 @@ impl Ledger {
         h
     }
 
-    /// Whether it was opened after the previous census: nobody can have seen it
+    /// Whether it was opened after the table was last read: nobody can have seen it
     /// with a name.
-    fn fresh(h: &Held, look: &Look) -> bool {
-        h.is(held_flags::OPENED_KNOWN) && look.previous.is_some_and(|at| h.opened >= at)
+    fn fresh(p: &Process, h: &Held, look: &Look) -> bool {
+        let read = p.detailed.map(|(began, _)| began).or(look.previous);
+        h.is(held_flags::OPENED_KNOWN) && read.is_some_and(|at| h.opened >= at)
     }
 
     /// Finds kind, cohort and ignores of a descriptor.

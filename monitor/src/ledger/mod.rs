@@ -33,7 +33,9 @@ use crate::ledger::invocation::UnitState;
 use crate::ledger::patterns::Patterns;
 use crate::ledger::process::{Held, Process};
 use crate::ledger::track::Window;
-use crate::source::model::{FdTable, KernelStr, Observation, ProcessId, TaskEvent, UnitFlows};
+use crate::source::model::{
+    Depth, FdTable, KernelStr, Observation, ProcessId, TaskEvent, UnitFlows,
+};
 use crate::time::{Boottime, ClockPair};
 
 /// Forks remembered between two censuses, to know the parent of a process
@@ -157,7 +159,14 @@ impl Ledger {
                 *known = (lost, now);
             }
         }
-        self.stacks = std::mem::take(&mut obs.stacks);
+        let whole = obs.depth == Depth::Whole;
+        let stacks = std::mem::take(&mut obs.stacks);
+        if whole {
+            self.stacks = stacks;
+        } else {
+            // Those of what was not read again still stand.
+            self.stacks.extend(stacks);
+        }
         self.pids_max = std::mem::take(&mut obs.pids_max);
 
         self.settle_unexplained();
@@ -175,7 +184,9 @@ impl Ledger {
             probes: both,
             window: self.window.length(),
         };
-        self.descriptions.begin();
+        if whole {
+            self.descriptions.begin();
+        }
         for (sample, id) in obs.processes.iter().zip(&ids) {
             if let (FdTable::Full(fds), Some(p)) = (&sample.fds, self.processes.get(id)) {
                 for fd in fds {
@@ -188,13 +199,18 @@ impl Ledger {
             self.processes.values().filter(|p| p.alive()).map(|p| p.serial).collect();
         let mut grown = std::collections::BTreeSet::new();
         for (sample, id) in obs.processes.drain(..).zip(&ids) {
+            if matches!(sample.fds, FdTable::Same(_)) {
+                continue;
+            }
             let Some(mut p) = self.processes.remove(id) else { continue };
             if self.take_descriptors(&mut p, sample.fds, &look, &alive) {
                 grown.insert(Arc::clone(&p.unit.name));
             }
             self.processes.insert(*id, p);
         }
-        self.descriptions.sweep();
+        if whole {
+            self.descriptions.sweep();
+        }
         for name in &grown {
             self.collapse(name);
         }

@@ -116,12 +116,13 @@ pub(crate) enum Sight {
 }
 
 impl Sight {
-    /// From a census.
-    pub fn of(table: &FdTable) -> Self {
+    /// From a census; `None` where it is as it was.
+    pub fn of(table: &FdTable) -> Option<Self> {
         match table {
-            FdTable::Full(_) => Self::Full,
-            FdTable::Count(n) => Self::Count(*n),
-            FdTable::Denied => Self::Denied,
+            FdTable::Full(_) => Some(Self::Full),
+            FdTable::Same(_) => None,
+            FdTable::Count(n) => Some(Self::Count(*n)),
+            FdTable::Denied => Some(Self::Denied),
         }
     }
 }

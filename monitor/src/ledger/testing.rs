@@ -1,6 +1,6 @@
 //! A made-up machine that feeds a ledger, for the tables beside the rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::detection::verdict::{Leak, State};
 use crate::detection::{Change, Docket};
 use crate::ledger::Ledger;
 use crate::source::model::{
-    BootId, FdKind, FdSample, FdTable, KernelStr, Observation, ProcessId, ProcessSample,
+    BootId, Depth, FdKind, FdSample, FdTable, KernelStr, Observation, ProcessId, ProcessSample,
     SocketState, SourceFigures, SourceState, SystemdUnit, TaskEvent,
 };
 use crate::time::{Boottime, ClockPair};
@@ -45,6 +45,8 @@ pub(crate) struct World {
     pub stacks: BTreeMap<u32, Vec<u64>>,
     pub task_probes: bool,
     pub exact: bool,
+    /// Processes whose tables the next looks do not read, for they are the same.
+    pub same: BTreeSet<u32>,
     pub lost: BTreeMap<String, u64>,
     processes: BTreeMap<u32, (ProcessSample, Arc<Unit>)>,
     next_file: u64,
@@ -69,6 +71,7 @@ impl World {
             stacks: BTreeMap::new(),
             task_probes: false,
             exact: true,
+            same: BTreeSet::new(),
             lost: BTreeMap::new(),
             processes: BTreeMap::new(),
             next_file: 0xffff_8880_0000_0000,
@@ -260,7 +263,9 @@ impl World {
         let obs = Observation {
             began: self.now - Duration::from_millis(20),
             at,
-            processes: self.processes.values().map(|(p, _)| p.clone()).collect(),
+            depth: if self.same.is_empty() { Depth::Whole } else { Depth::Part },
+            countable: true,
+            processes: self.processes.values().map(|(p, _)| self.as_seen(p)).collect(),
             fd_probes: self.flows,
             task_probes: self.task_probes,
             flows: self.flows.then(BTreeMap::new),
@@ -276,6 +281,14 @@ impl World {
         };
         let units = self.processes.values().map(|(_, u)| Arc::clone(u)).collect();
         (obs, units)
+    }
+
+    fn as_seen(&self, p: &ProcessSample) -> ProcessSample {
+        let mut p = p.clone();
+        if self.same.contains(&p.id.pid) {
+            p.fds = FdTable::Same(p.fds.len().unwrap());
+        }
+        p
     }
 
     fn judge(&mut self) {

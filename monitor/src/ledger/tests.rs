@@ -1,5 +1,7 @@
 //! What the ledger keeps over censuses.
 
+use std::time::Duration;
+
 use crate::attribution::unit::UnitKind;
 use crate::config::model::UnitRule;
 use crate::detection::verdict::Rule;
@@ -50,7 +52,7 @@ fn addresses_of_files_are_reused_by_the_kernel() {
     assert_eq!(w.ledger.processes().next().unwrap().held[0].since, w.now);
     w.looks(3);
     // Same file again, but the probe saw it open anew.
-    w.fd(p, fd).birth = birth(w.now + std::time::Duration::from_secs(1));
+    w.fd(p, fd).birth = birth(w.now + Duration::from_secs(1));
     w.look();
     assert_eq!(w.ledger.processes().next().unwrap().held[0].since, w.now);
     w.look();
@@ -73,17 +75,17 @@ fn what_fork_copies_keeps_its_age() {
         (h.opened, h.is(held_flags::SHARED), h.partner_gone)
     };
     assert_eq!(held(&w, child), (opened, true, Boottime(0)));
-    assert_eq!(held(&w, p), (opened, true, Boottime(0)));
+    assert_eq!(held(&mut w, p), (opened, true, Boottime(0)));
     // Closed by a child that lives on: no writer has ended.
     let copy = w.fds(child)[0].fd;
     w.close(child, copy);
     w.look();
-    assert_eq!(held(&w, p), (opened, false, Boottime(0)));
+    assert_eq!(held(&mut w, p), (opened, false, Boottime(0)));
     w.share(p, fd, child);
     w.look();
     w.exit(child);
     w.look();
-    assert_eq!(held(&w, p), (opened, false, w.now));
+    assert_eq!(held(&mut w, p), (opened, false, w.now));
 }
 
 #[test]
@@ -99,7 +101,7 @@ fn corrections_are_counted_by_cause_and_once() {
     w.open(p, "/srv/b");
     // And one as it should be.
     let good = w.open(p, "/srv/c");
-    w.fd(p, good).birth = birth(w.now + std::time::Duration::from_secs(1));
+    w.fd(p, good).birth = birth(w.now + Duration::from_secs(1));
     w.looks(3);
     let h = &w.ledger.processes().next().unwrap().held;
     assert_eq!((h[0].birth, h[1].birth), (None, None));
@@ -204,6 +206,53 @@ fn a_sum_that_lacks_a_process_is_not_shown_as_the_whole() {
     assert_eq!((view.open_fds_total, view.denied_processes), (Some(total), 1), "{view:?}");
     let worst = view.worst.as_ref().map(|w| w.pid);
     assert_eq!((&view.open_fds, worst), (&None, Some(counted)));
+}
+
+/// A look in part says of most processes only that their numbers are the same.
+#[test]
+fn what_is_the_same_stands_and_is_not_taken_for_read() {
+    let (mut w, p) = world();
+    let other = w.spawn(APP, 1, "/usr/bin/app b");
+    let (log, deleted) = (w.open(p, "/var/log/app.log"), w.open(p, "/tmp/x"));
+    w.share(p, log, other);
+    w.fd(p, deleted).nlink = 0;
+    w.stacks.insert(7, vec![0x1000]);
+    w.fd(p, log).birth = Some(FdBirth { at: w.now, stack: Some(7), tid: 1 });
+    w.look();
+    let shown = |w: &World| {
+        let view = w.ledger.views().remove(0);
+        (view.open_fds, view.open_fds_total, view.deleted_open_bytes, view.denied_processes)
+    };
+    let whole = shown(&w);
+    let held = |w: &mut World, of: u32| {
+        let id = w.process(of).id;
+        let p = w.ledger.process(&id).unwrap();
+        let h = p.held.iter().find(|h| h.fd == log).unwrap();
+        (p.seen_at().since(h.moved), h.is(held_flags::SHARED), w.ledger.stack(h).is_some())
+    };
+    assert_eq!(held(&mut w, p), (Duration::ZERO, true, true));
+
+    // It is written to meanwhile, which such looks do not see: nor do they say that it
+    // has not been.
+    w.same.extend([p, other]);
+    w.stacks.clear();
+    w.fd(p, log).position = 100;
+    w.looks(20);
+    assert_eq!(shown(&w), whole);
+    assert_eq!(held(&mut w, p), (Duration::ZERO, true, true));
+
+    // One that moves is read, and knows with whom it shares.
+    w.same.remove(&other);
+    w.open(other, "/srv/new");
+    w.look();
+    assert_eq!(shown(&w).1, whole.1.map(|n| n + 1));
+    let id = w.process(other).id;
+    let moved = w.ledger.process(&id).unwrap();
+    assert!(moved.held[0].is(held_flags::SHARED), "{:?}", moved.held[0]);
+
+    w.same.clear();
+    w.look();
+    assert_eq!(held(&mut w, p), (Duration::ZERO, true, false), "moved when it was read, it says");
 }
 
 #[test]

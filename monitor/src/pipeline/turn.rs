@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::worker::thread_time;
+use super::pace::{Intervals, Pace};
 use crate::attribution::Attribution;
 use crate::cleanup::{Act, Audit, Engine, Report, Target};
 use crate::config::Config;
@@ -15,7 +15,7 @@ use crate::detection::{Change, Docket};
 use crate::export::snapshot::Snapshot;
 use crate::ledger::Ledger;
 use crate::source::model::{
-    Demand, Observation, ProcessId, ProcessSample, SourceFigures, SourceState, TaskEvent,
+    Demand, Depth, Observation, ProcessId, ProcessSample, SourceFigures, SourceState, TaskEvent,
 };
 use crate::time::ClockPair;
 
@@ -38,9 +38,7 @@ pub(super) struct Turn {
     reload_ok: bool,
     /// It was said which unit rules match nothing.
     rules_checked: bool,
-    /// Processor time of one turn, smoothed.
-    cost: Duration,
-    interval: Duration,
+    pace: Pace,
 }
 
 impl Turn {
@@ -58,8 +56,7 @@ impl Turn {
             started: Timestamp::now(),
             reload_ok: true,
             rules_checked: false,
-            cost: Duration::ZERO,
-            interval: config.watch.census_interval,
+            pace: Pace::new(&config.watch),
             config,
         })
     }
@@ -70,7 +67,7 @@ impl Turn {
         self.attribution.reconfigure(&config.units).map_err(globs)?;
         self.ledger.reconfigure(&config).map_err(globs)?;
         self.engine.reconfigure(&config.cleanup).map_err(globs)?;
-        self.interval = config.watch.census_interval;
+        self.pace.reconfigure(&config.watch);
         self.config = config.clone();
         self.reload_ok = true;
         self.rules_checked = false;
@@ -82,9 +79,8 @@ impl Turn {
         self.reload_ok = false;
     }
 
-    /// Takes an observation through all stages. `cpu` is what it cost to make.
-    pub(super) fn observed(&mut self, seen: Observation, cpu: Duration) {
-        let before = thread_time();
+    /// Takes an observation through all stages.
+    pub(super) fn observed(&mut self, seen: Observation) {
         let members = self.attribution.observe(&seen.processes);
         self.units = seen
             .processes
@@ -99,7 +95,11 @@ impl Turn {
         self.ledger.census(seen, &members);
         self.judge();
         self.engine.verify(&self.leaks, self.ledger.clock());
-        self.pace(cpu + thread_time().saturating_sub(before));
+    }
+
+    /// A census took so much processor time, with all that came of it.
+    pub(super) fn spent(&mut self, depth: Depth, countable: bool, cost: Duration) {
+        self.pace.spent(depth, countable, cost);
     }
 
     /// Says once per config which unit rules match no process: most often a
@@ -113,24 +113,6 @@ impl Turn {
                 tracing::info!(unit = %rule.name, "no process matches this unit rule now");
             }
         }
-    }
-
-    /// Stretches the interval so that the census keeps to its budget.
-    fn pace(&mut self, cost: Duration) {
-        // One slow look on a busy host should not slow the next hour.
-        self.cost = if self.cost.is_zero() { cost } else { self.cost * 3 / 4 + cost / 4 };
-        let wanted = self.config.watch.census_interval;
-        let affordable = self.cost.div_f64(self.config.watch.census_cpu_budget.max(0.0001));
-        let interval = wanted.max(affordable);
-        let stretched = interval > wanted.mul_f64(1.5);
-        if stretched && interval > self.interval.mul_f64(1.5) {
-            tracing::info!(
-                interval = ?interval,
-                cost = ?self.cost,
-                "the census is stretched to keep to its processor budget"
-            );
-        }
-        self.interval = interval;
     }
 
     /// Takes task events. True if a process of a service has ended, which may
@@ -202,16 +184,22 @@ impl Turn {
 
     /// Between two censuses now.
     pub(super) fn interval(&self) -> Duration {
-        self.interval
+        self.pace.intervals().any
     }
 
-    /// Processor time of one turn.
+    /// How deep the next one goes.
+    pub(super) fn depth(&self) -> Depth {
+        self.pace.depth()
+    }
+
+    /// Processor time of a usual census, with all that comes of it.
     pub(super) fn cost(&self) -> Duration {
-        self.cost
+        self.pace.usual()
     }
 
     /// Everything an exporter may show.
     pub(super) fn snapshot(&self) -> Snapshot {
+        let Intervals { any: interval, whole: whole_interval } = self.pace.intervals();
         Snapshot {
             at: self.ledger.clock().wall,
             started: self.started,
@@ -225,7 +213,8 @@ impl Turn {
             figures: self.figures.clone(),
             corrections: self.ledger.corrections().clone(),
             reload_ok: self.reload_ok,
-            interval: self.interval,
+            interval,
+            whole_interval,
         }
     }
 }

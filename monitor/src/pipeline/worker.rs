@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::attribution::hierarchy;
 use crate::config::Config;
-use crate::source::model::{Demand, Observation, ProcessId, ProcessSample, TaskEvent};
+use crate::source::model::{Demand, Depth, Observation, ProcessId, ProcessSample, TaskEvent};
 use crate::source::{Source, SourceError};
 use crate::time::Boottime;
 
@@ -40,14 +40,14 @@ fn block_signals() {
 
 /// What the thread sends back.
 pub(super) enum Looked {
-    /// A look, and the processor time it took.
+    /// A look, and the processor time that it and the last demand took.
     Saw(Box<Observation>, Duration),
     /// `/proc` could not be read this time.
     Failed(SourceError),
 }
 
 enum Order {
-    Look(Vec<TaskEvent>),
+    Look(Depth, Vec<TaskEvent>),
     Glimpse(Vec<ProcessId>),
     Place(Vec<(ProcessId, Arc<str>)>),
     Demand(Demand),
@@ -76,8 +76,8 @@ impl Worker {
     }
 
     /// Asks for a look; false if the thread is gone.
-    pub(super) fn look(&self, events: Vec<TaskEvent>) -> bool {
-        self.orders.send(Order::Look(events)).is_ok()
+    pub(super) fn look(&self, depth: Depth, events: Vec<TaskEvent>) -> bool {
+        self.orders.send(Order::Look(depth, events)).is_ok()
     }
 
     /// Says what deserves probes, and whose each process is, so that the programs
@@ -124,16 +124,22 @@ fn serve(
     looked: &mpsc::Sender<Looked>,
     glimpsed: &mpsc::UnboundedSender<Vec<ProcessSample>>,
 ) {
+    let mut demanded = Duration::ZERO;
     for order in inbox {
         let heard = match order {
-            Order::Look(events) => looked.blocking_send(look(&mut source, &events)).is_ok(),
+            Order::Look(depth, events) => {
+                let since = thread_time().saturating_sub(std::mem::take(&mut demanded));
+                looked.blocking_send(look(&mut source, depth, &events, since)).is_ok()
+            }
             Order::Glimpse(ids) => glimpsed.send(source.glimpse(&ids)).is_ok(),
             Order::Place(units) => {
                 source.place(&units);
                 true
             }
             Order::Demand(demand) => {
+                let before = thread_time();
                 source.demand(&demand, Boottime::now());
+                demanded += thread_time().saturating_sub(before);
                 true
             }
             Order::Reconfigure(config) => {
@@ -147,11 +153,11 @@ fn serve(
     }
 }
 
-fn look(source: &mut Source, events: &[TaskEvent]) -> Looked {
-    let before = thread_time();
+/// Processor time counts from `since` on.
+fn look(source: &mut Source, depth: Depth, events: &[TaskEvent], since: Duration) -> Looked {
     source.note(events);
-    match source.look() {
-        Ok(seen) => Looked::Saw(Box::new(seen), thread_time().saturating_sub(before)),
+    match source.look(depth) {
+        Ok(seen) => Looked::Saw(Box::new(seen), thread_time().saturating_sub(since)),
         Err(e) => Looked::Failed(e),
     }
 }

@@ -5,15 +5,16 @@
 //! error.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf, StackTraceMap};
 use aya::programs::fentry::FEntryLink;
 use aya::programs::links::LinkError;
 use aya::programs::tp_btf::BtfTracePointLink;
-use aya::programs::{BtfTracePoint, FEntry, Iter, Program, ProgramError};
+use aya::programs::{BtfTracePoint, FEntry, Iter, Program};
 use aya::{Btf, Ebpf, EbpfLoader};
 use leakwatch_common::{Birth, BirthKey, Flow, Offsets, PATH_EPOCHS, ProcessEntry, Settings};
 
@@ -22,7 +23,8 @@ use super::costs::Runs;
 use super::fdprobes::FdProbes;
 use super::privilege::{Capability, errno};
 use super::sizes::Sizes;
-use super::{btf, offsets, roles};
+use super::verifier::program_error;
+use super::{btf, offsets, pass, roles};
 
 /// Replaces the embedded object, for a rebuilt one under test.
 pub const OBJECT_VARIABLE: &str = "LEAKWATCH_BPF_OBJECT";
@@ -35,6 +37,7 @@ static PREBUILT: &[u8] =
 
 /// With paths; and without, where `bpf_d_path` is not for iterators.
 const CENSUS: [&str; 2] = ["census", "census_pathless"];
+const PROCESSES: &str = "processes";
 const TASKS: [(&str, &str); 3] = [
     ("task_fork", "sched_process_fork"),
     ("task_exec", "sched_process_exec"),
@@ -66,7 +69,7 @@ pub enum BpfError {
         /// The file.
         path: String,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The object is not the one this agent was built with.
     #[error("the BPF object has no {0}: it is not of this version of leakwatch")]
@@ -91,6 +94,7 @@ pub struct Bpf {
     /// Stacks by id.
     pub stacks: StackTraceMap<MapData>,
     settings: Array<MapData, Settings>,
+    chosen: Array<MapData, u64>,
     said: Settings,
     passes: usize,
     census: &'static str,
@@ -98,37 +102,6 @@ pub struct Bpf {
     functions: BTreeSet<String>,
     fd_probes: Option<FdProbes>,
     fd_links: Vec<FdLink>,
-}
-
-/// The verifier does not accept a program.
-#[derive(Debug, thiserror::Error)]
-#[error("the verifier of this kernel does not accept `{program}`: {complaint}")]
-pub struct Refused {
-    program: String,
-    complaint: String,
-}
-
-/// What the verifier says, where it was asked; else the error as it is.
-fn program_error(name: &str, e: ProgramError) -> Box<dyn Error> {
-    if let ProgramError::LoadError { verifier_log, .. } = &e {
-        // The last lines say what the verifier did not accept.
-        let log = verifier_log.to_string();
-        let lines: Vec<&str> = log.lines().collect();
-        let tail = lines[lines.len().saturating_sub(12)..].join("\n");
-        if !tail.is_empty() {
-            tracing::debug!(%name, verifier = %tail, "BPF program refused");
-        }
-        // Statistics follow the complaint.
-        let is_statistic = |line: &&&str| {
-            ["processed ", "verification time ", "stack depth "].iter().any(|s| line.starts_with(s))
-        };
-        if let Some(complaint) =
-            lines.iter().rev().filter(|l| !l.is_empty()).find(|l| !is_statistic(l))
-        {
-            return Box::new(Refused { program: name.into(), complaint: (*complaint).into() });
-        }
-    }
-    Box::new(e)
 }
 
 impl Bpf {
@@ -161,6 +134,7 @@ impl Bpf {
             .load(&object)?;
         let mut take = |name: &'static str| ebpf.take_map(name).ok_or(BpfError::Missing(name));
         let settings = Array::try_from(take("SETTINGS")?)?;
+        let chosen = Array::try_from(take("CHOSEN")?)?;
         let births = HashMap::try_from(take("BIRTHS")?)?;
         let processes = HashMap::try_from(take("PROCESSES")?)?;
         let flows = PerCpuArray::try_from(take("FLOWS")?)?;
@@ -175,6 +149,7 @@ impl Bpf {
             losses,
             stacks,
             settings,
+            chosen,
             said: Settings::default(),
             passes: 0,
             census: CENSUS[0],
@@ -247,6 +222,62 @@ impl Bpf {
         let id = iter.attach()?;
         let link = iter.take_link(id)?;
         link.into_file().map_err(|e: LinkError| e.into())
+    }
+
+    /// Loads the program that lists processes.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn open_processes(&mut self) -> Result<(), Box<dyn Error>> {
+        let btf = &self.btf;
+        let iter: &mut Iter = program(&mut self.ebpf, PROCESSES)?;
+        iter.load("task", btf).map_err(|e| program_error(PROCESSES, e))
+    }
+
+    /// A pass over all processes.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn process_pass(&mut self) -> Result<std::fs::File, Box<dyn Error>> {
+        let iter: &mut Iter = program(&mut self.ebpf, PROCESSES)?;
+        let id = iter.attach()?;
+        let link = iter.take_link(id)?;
+        link.into_file().map_err(|e: LinkError| e.into())
+    }
+
+    /// While `read` runs, the census is of these processes alone, with all paths.
+    ///
+    /// # Errors
+    /// The kernel's refusal, or that of `read`.
+    pub fn choosing<T>(
+        &mut self,
+        pids: &[u32],
+        read: impl FnOnce(&mut Self) -> Result<T, Box<dyn Error>>,
+    ) -> Result<T, Box<dyn Error>> {
+        let mut words: BTreeMap<u32, u64> = BTreeMap::new();
+        for pid in pids {
+            *words.entry(pid / 64).or_default() |= 1 << (pid % 64);
+        }
+        for (index, word) in &words {
+            self.chosen.set(*index, word, 0)?;
+        }
+        self.set(|s| s.chosen = 1);
+        let result = read(self);
+        self.set(|s| s.chosen = 0);
+        for index in words.keys() {
+            self.chosen.set(*index, 0, 0)?;
+        }
+        result
+    }
+
+    /// A pass over the open descriptors of one process.
+    ///
+    /// # Errors
+    /// See [`pass::over`].
+    pub fn pass_over(&mut self, pid: u32) -> io::Result<std::fs::File> {
+        let iter: &mut Iter = program(&mut self.ebpf, self.census).map_err(io::Error::other)?;
+        let loaded = iter.fd().map_err(io::Error::other)?;
+        pass::over(loaded.as_fd(), pid)
     }
 
     /// The next group of paths is to be sent anew.

@@ -26,6 +26,8 @@ pub struct Reader {
     known: KnownFiles,
     /// Descriptors of each process at the last pass: what to make room for.
     sizes: HashMap<u32, usize>,
+    /// The pass is of some processes: it brings all paths, and is not remembered.
+    part: bool,
 }
 
 impl Reader {
@@ -42,6 +44,18 @@ impl Reader {
         } else {
             self.known = KnownFiles::default();
         }
+        tables
+    }
+
+    /// Reads a pass over some processes to its end; what the reader knows of the
+    /// others stays as it is.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_part(&mut self, pass: impl Read) -> io::Result<Tables> {
+        self.part = true;
+        let tables = self.tables(pass);
+        self.part = false;
         tables
     }
 
@@ -115,7 +129,11 @@ impl Reader {
             kind: classify(header.mode, path.as_bytes()),
             path,
         };
-        if nameless { make(path.into()) } else { self.known.named(header.file, path, make).clone() }
+        if nameless || self.part {
+            make(path.into())
+        } else {
+            self.known.named(header.file, path, make).clone()
+        }
     }
 }
 

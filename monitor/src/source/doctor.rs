@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::model::{FdTable, SourceState};
+use super::model::{Depth, FdTable, SourceState};
 use super::privilege::{Capability, Privileges};
 use super::processes::ChooseCgroup;
 use super::{Source, SourceError};
@@ -72,7 +72,7 @@ pub fn examine(config: &Config, choose: ChooseCgroup) -> Result<Report, SourceEr
     // Whether they attach is only known by attaching them.
     source.attach_fds();
     source.systemd.settle(BUS);
-    let seen = source.look()?;
+    let seen = source.look(Depth::Whole)?;
     let privileges = Privileges::of_self();
     let uname = rustix::system::uname();
     let count = |f: fn(&FdTable) -> bool| seen.processes.iter().filter(|p| f(&p.fds)).count();

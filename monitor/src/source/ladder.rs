@@ -4,7 +4,7 @@ use std::error::Error;
 
 use super::bpf::{Bpf, WANTED};
 use super::fdprobes::FdProbes;
-use super::model::{FdTable, Observation, SourceState};
+use super::model::{FdTable, Observation, ProcessSample, SourceState};
 use super::privilege::{Capability, Privileges};
 use super::selftest;
 use super::sizes::Sizes;
@@ -41,6 +41,8 @@ pub struct Ladder {
     pub census: Rung,
     /// Its failures in a row.
     census_failures: u32,
+    /// The process table by iterator.
+    pub roster: Rung,
     /// The task probes.
     pub tasks: Rung,
     /// The fd probes.
@@ -62,6 +64,7 @@ impl Ladder {
             privileges: Privileges::of_self(),
             census: Rung::default(),
             census_failures: 0,
+            roster: Rung::default(),
             tasks: Rung::default(),
             fds: Rung::default(),
             fds_chosen: None,
@@ -88,6 +91,12 @@ impl Ladder {
             }
             ladder.census_failed(&*e);
         }
+        // Only where the programs are known to speak of the same processes as /proc.
+        ladder.roster = if ladder.census.active {
+            ladder.rung("the iter/task program", bpf.open_processes())
+        } else {
+            Rung::down("goes with the census by iterator".into())
+        };
         ladder.tasks = ladder.rung("the task probes", bpf.attach_tasks());
         ladder.choose_fds(&mut bpf);
         (Some(bpf), ladder)
@@ -96,7 +105,7 @@ impl Ladder {
     /// Nothing of the programs can be used.
     fn without_bpf(&mut self, reason: &str) {
         tracing::info!(%reason, "BPF is not available");
-        for rung in [&mut self.census, &mut self.tasks, &mut self.fds] {
+        for rung in [&mut self.census, &mut self.roster, &mut self.tasks, &mut self.fds] {
             *rung = Rung::down(reason.into());
         }
     }
@@ -189,6 +198,13 @@ impl Ladder {
         tracing::warn!(reason = %self.census.reason, "the census falls back to /proc");
     }
 
+    /// The list of processes worked before, and did not this time.
+    pub fn roster_failed(&mut self, e: &(dyn Error + 'static)) {
+        self.roster =
+            Rung::down(self.privileges.refusal("reading the list of processes", e, &WANTED));
+        tracing::warn!(reason = %self.roster.reason, "processes are listed from /proc");
+    }
+
     /// The fd probes were attached, or refused.
     pub fn fds_attached(&mut self, result: Result<(), Box<dyn Error>>) {
         self.fds = self.rung("attaching the fd probes", result);
@@ -223,7 +239,8 @@ impl Ladder {
             standby: false,
             reason: reason.into(),
         };
-        let denied = seen.processes.iter().filter(|p| !matches!(p.fds, FdTable::Full(_))).count();
+        let denied = |p: &&ProcessSample| matches!(p.fds, FdTable::Count(_) | FdTable::Denied);
+        let denied = seen.processes.iter().filter(denied).count();
         let blind = self.blindness(denied, seen.processes.len());
         let mut states =
             vec![state("census", "iter/task_file", self.census.active, &self.census.reason)];
@@ -241,16 +258,19 @@ impl Ladder {
         stacks.standby = !active && (self.stacks == StackMode::Off || self.fds_wait());
         states.push(stacks);
         let hidden = !super::shows_init(std::path::Path::new("/proc"));
-        states.push(state(
-            "process_table",
-            "proc",
-            true,
-            if hidden {
-                "/proc is mounted with hidepid: other users' processes are not seen"
-            } else {
-                ""
-            },
-        ));
+        let hidden = if hidden {
+            "/proc is mounted with hidepid: other users' processes are not seen"
+        } else {
+            ""
+        };
+        if self.roster.active {
+            states.push(state("process_table", "iter/task", true, hidden));
+        } else {
+            let mut better = state("process_table", "iter/task", false, &self.roster.reason);
+            // /proc lists the same processes, at a higher price.
+            better.standby = true;
+            states.extend([better, state("process_table", "proc", true, hidden)]);
+        }
         states.push(state(
             "cgroups",
             "cgroupfs",

@@ -18,16 +18,20 @@ mod flows;
 mod known;
 mod ladder;
 pub mod model;
+mod moved;
 pub(crate) mod offsets;
+mod pass;
 pub mod privilege;
 pub mod processes;
 pub(crate) mod procfd;
 mod roles;
+pub(crate) mod roster;
 mod selftest;
 pub mod sizes;
 mod slots;
 mod spell;
 mod systemd;
+mod verifier;
 mod witness;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -42,9 +46,10 @@ use leakwatch_common::Loss;
 use self::bpf::Bpf;
 use self::ladder::Ladder;
 use self::model::{
-    BootId, Demand, FdTable, KernelStr, Observation, ProcessId, ProcessSample, SourceFigures,
-    TaskEvent,
+    BootId, Demand, Depth, FdTable, KernelStr, Observation, ProcessId, ProcessSample,
+    SourceFigures, TaskEvent,
 };
+use self::roster::Numbers;
 use crate::config::model::{Config, ProbeMode, StackMode};
 use crate::time::{Boottime, ClockPair};
 
@@ -86,6 +91,7 @@ pub struct Source {
     stacks: StackMode,
     exits: HashMap<u32, Boottime>,
     changed: HashSet<ProcessId>,
+    moved: moved::Moved,
     suspected: BTreeSet<Arc<str>>,
     swept: Instant,
     looks: u64,
@@ -119,6 +125,7 @@ impl Source {
             stacks: config.watch.stacks,
             exits: HashMap::new(),
             changed: HashSet::new(),
+            moved: moved::Moved::default(),
             suspected: BTreeSet::new(),
             swept: Instant::now(),
             looks: 0,
@@ -153,6 +160,8 @@ impl Source {
     pub fn reconfigure(&mut self, config: &Config) {
         self.probes = config.watch.probes;
         self.stacks = config.watch.stacks;
+        // What a descriptor is can depend on the config.
+        self.moved = moved::Moved::default();
         if let Some(bpf) = &mut self.bpf {
             self.ladder.reconfigure(&config.watch, bpf);
         }
@@ -183,6 +192,9 @@ impl Source {
         } else {
             self.detach_fds();
         }
+        let suspect = |unit: &Arc<str>| demand.suspects.contains(unit);
+        let pressing = demand.units.iter().filter(|(_, unit)| suspect(unit)).map(|(id, _)| *id);
+        self.moved.press(pressing.collect());
         let watched = self.watched();
         if let Some(bpf) = &mut self.bpf {
             self.unplaced += self.flows.tell(bpf, demand, &watched);
@@ -246,21 +258,27 @@ impl Source {
         }
     }
 
-    /// Looks at everything once. Takes milliseconds to seconds; run it where it
-    /// may block.
+    /// Looks at everything once, at the descriptors as deep as `depth` says, or at all
+    /// of them where they cannot be counted first. Takes milliseconds to seconds; run it
+    /// where it may block.
     ///
     /// # Errors
     /// `/proc` cannot be listed.
-    pub fn look(&mut self) -> Result<Observation, SourceError> {
+    pub fn look(&mut self, depth: Depth) -> Result<Observation, SourceError> {
         let (began, clock) = (Boottime::now(), Instant::now());
         let changed = std::mem::take(&mut self.changed);
-        let mut processes = self
-            .processes
-            .read(&changed)
+        let roster = self
+            .roster()
             .map_err(|source| SourceError::Proc { path: self.proc.clone(), source })?;
+        let countable = self.ladder.roster.active && self.ladder.census.active;
+        let depth = if countable { depth } else { Depth::Whole };
+        let whole = depth == Depth::Whole;
+        let (mut processes, numbers) = self.processes.read(roster, &changed, whole);
         // It asks while the census runs.
         self.systemd.tell(&processes, clock);
-        self.census(&mut processes);
+        let chosen = (!whole).then(|| self.moved.choose(&mut processes, &numbers, &changed));
+        self.census(&mut processes, &numbers, chosen.as_deref());
+        self.moved.note(&processes);
         if self.looks.is_multiple_of(LIMITS_EVERY) {
             self.pids_max = self.cgroups.pids_max(processes.iter().map(|p| &p.cgroup).collect());
         }
@@ -273,6 +291,8 @@ impl Source {
         let mut seen = Observation {
             began,
             at: ClockPair::now(),
+            depth,
+            countable,
             processes,
             fd_probes: self.bpf.as_ref().is_some_and(Bpf::fds_attached),
             task_probes: self.ladder.tasks.active,
@@ -289,19 +309,43 @@ impl Source {
         Ok(seen)
     }
 
-    /// Fills in the descriptors: by iterator, else by `/proc`.
-    fn census(&mut self, processes: &mut [ProcessSample]) {
+    /// Who runs: by iterator, else by `/proc`.
+    fn roster(&mut self) -> io::Result<Vec<roster::Entry>> {
+        if let Some(bpf) = self.bpf.as_mut().filter(|_| self.ladder.roster.active) {
+            match bpf.process_pass().and_then(|pass| Ok(roster::by_iterator(pass)?)) {
+                Ok(roster) => return Ok(roster),
+                Err(e) => self.ladder.roster_failed(&*e),
+            }
+        }
+        roster::by_proc(&self.proc)
+    }
+
+    /// Fills in the descriptors where they are not the same as before: by iterator,
+    /// else by `/proc`.
+    fn census(
+        &mut self,
+        processes: &mut [ProcessSample],
+        numbers: &HashMap<ProcessId, Numbers>,
+        chosen: Option<&[u32]>,
+    ) {
+        if chosen.is_some_and(<[u32]>::is_empty) {
+            return;
+        }
+        let same = |p: &ProcessSample| matches!(p.fds, FdTable::Same(_));
         if let Some(bpf) = self.bpf.as_mut().filter(|_| self.ladder.census_is_worth_a_try()) {
-            match read_census(bpf, &mut self.reader) {
+            match pass::read(bpf, &mut self.reader, chosen) {
                 Ok(mut tables) => {
                     self.ladder.census_worked();
-                    for p in processes.iter_mut().filter(|p| !p.zombie) {
+                    for p in processes.iter_mut().filter(|p| !p.zombie && !same(p)) {
                         p.fds = match tables.remove(&p.id.pid) {
                             // Another process by now has this pid: this one is gone.
                             Some((start, _)) if start / 10_000_000 != p.id.start_ticks => {
                                 FdTable::Full(Vec::new())
                             }
                             Some((_, fds)) => FdTable::Full(fds),
+                            None if numbers.get(&p.id).is_some_and(|n| n.count == 0) => {
+                                FdTable::Full(Vec::new())
+                            }
                             // Nothing open, or hidden from the iterator: /proc
                             // at least tells how many there are.
                             None => procfd::table_or_gone(&self.proc, p.id.pid),
@@ -312,7 +356,7 @@ impl Source {
                 Err(e) => self.ladder.census_failed(&*e),
             }
         }
-        for p in processes.iter_mut().filter(|p| !p.zombie) {
+        for p in processes.iter_mut().filter(|p| !p.zombie && !same(p)) {
             p.fds = procfd::table_or_gone(&self.proc, p.id.pid);
         }
     }
@@ -353,19 +397,6 @@ impl Source {
         self.costs.interval(bpf.run_statistics());
         seen.figures.programs = self.costs.sums();
     }
-}
-
-/// One pass of the iterator.
-fn read_census(
-    bpf: &mut Bpf,
-    reader: &mut census::Reader,
-) -> Result<census::Tables, Box<dyn std::error::Error>> {
-    bpf.next_path_epoch();
-    let read = bpf.census_pass().and_then(|pass| Ok(reader.read(pass)?));
-    if read.is_err() {
-        bpf.forget_paths();
-    }
-    read
 }
 
 /// Code built without frame pointers makes the kernel follow whatever lies on

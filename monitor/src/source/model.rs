@@ -141,6 +141,8 @@ impl FdSample {
 pub enum FdTable {
     /// Every open descriptor, by number.
     Full(Vec<FdSample>),
+    /// So many, and the same numbers as when the table was last seen in full.
+    Same(u32),
     /// Only how many there are (`stat` of `/proc/PID/fd`, Linux 6.2 and later).
     Count(u32),
     /// Nothing: permission denied. Never to be shown as 0.
@@ -152,7 +154,7 @@ impl FdTable {
     pub fn len(&self) -> Option<u32> {
         match self {
             Self::Full(v) => Some(v.len() as u32),
-            Self::Count(n) => Some(*n),
+            Self::Same(n) | Self::Count(n) => Some(*n),
             Self::Denied => None,
         }
     }
@@ -390,6 +392,17 @@ pub struct SystemdUnit {
     pub tasks_max: Option<u64>,
 }
 
+/// How much of the descriptors a census reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Depth {
+    /// Every one.
+    #[default]
+    Whole,
+    /// How many there are, and every one of the processes whose numbers have moved or
+    /// that are under suspicion.
+    Part,
+}
+
 /// One look at the kernel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
@@ -397,6 +410,12 @@ pub struct Observation {
     pub began: Boottime,
     /// When it ended, on both clocks.
     pub at: ClockPair,
+    /// How much of the descriptors was read.
+    #[serde(default)]
+    pub depth: Depth,
+    /// Tables can be counted without being read: the next census may be in part.
+    #[serde(default)]
+    pub countable: bool,
     /// Every process that could be seen, sorted by pid.
     pub processes: Vec<ProcessSample>,
     /// The fd probes were attached for the whole of it.

@@ -1,4 +1,5 @@
-//! The process table, from `/proc`.
+//! The process table: what the roster says of each, and what seldom changes, from
+//! `/proc`.
 //!
 //! Names and command lines are bytes that a process chooses, so they are read
 //! as bytes. A process that vanishes while it is read is normal.
@@ -8,17 +9,18 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::model::{BootId, FdTable, KernelStr, ProcessId, ProcessSample};
+use super::roster::{self, Entry, Numbers};
+use crate::time::Boottime;
 
 /// Longest command line kept.
 pub(crate) const CMDLINE_MAX: usize = 4096;
-/// `PF_KTHREAD` of `include/linux/sched.h`.
-const PF_KTHREAD: u64 = 0x0020_0000;
-/// What seldom changes is read again every so many looks; a process's first
-/// looks, when it may still exec, always read it.
+/// What seldom changes is read again every so many looks that refresh; always of a
+/// process so young that it may still exec.
 const REFRESH: u32 = 12;
-const YOUNG: u32 = 3;
+const YOUNG: Duration = Duration::from_secs(15);
 
 /// What seldom changes.
 #[derive(Clone)]
@@ -77,81 +79,90 @@ impl Processes {
         self.boot
     }
 
-    /// Every process but kernel threads, sorted by pid, without descriptors.
-    /// What `changed` names is read anew.
-    ///
-    /// # Errors
-    /// `/proc` itself cannot be listed.
-    pub fn read(&mut self, changed: &HashSet<ProcessId>) -> io::Result<Vec<ProcessSample>> {
-        let mut samples = Vec::with_capacity(self.cache.len() + 16);
-        let mut cache = HashMap::with_capacity(self.cache.len() + 16);
-        for entry in fs::read_dir(&self.proc)? {
-            let name = entry?.file_name();
-            let Some(pid) = name.to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
-            let dir = self.proc.join(&name);
-            let Some(stat) = stat(&dir) else { continue };
-            let id = ProcessId { boot: self.boot, pid, start_ticks: stat.start_ticks };
-            let zombie = stat.is_zombie();
+    /// Every process of a roster, sorted by pid, without descriptors; and the numbers
+    /// that each has in use. What `changed` names is read anew; where `refresh` is not
+    /// set, little else is.
+    pub(crate) fn read(
+        &mut self,
+        roster: Vec<Entry>,
+        changed: &HashSet<ProcessId>,
+        refresh: bool,
+    ) -> (Vec<ProcessSample>, HashMap<ProcessId, Numbers>) {
+        let mut samples = Vec::with_capacity(roster.len());
+        let mut cache = HashMap::with_capacity(roster.len());
+        let mut numbers = HashMap::with_capacity(roster.len());
+        let now = Boottime::now();
+        for mut entry in roster {
+            let id = self.id(&entry);
             let old = self.cache.remove(&id);
-            let looks = old.as_ref().map_or(0, |c| c.looks.saturating_add(1));
+            let looks = old.as_ref().map_or(0, |c| c.looks.saturating_add(u32::from(refresh)));
             let slow = match old {
                 // A zombie has nothing left to read; what it was still holds.
-                Some(c) if zombie => c.slow,
+                Some(c) if entry.zombie => c.slow,
                 Some(c)
-                    if looks > YOUNG
-                        && looks % REFRESH != pid % REFRESH
-                        && c.comm == stat.comm
+                    if (!refresh || looks % REFRESH != entry.pid % REFRESH)
+                        && now.since(id.started()) > YOUNG
+                        && c.comm == entry.comm
                         && !changed.contains(&id) =>
                 {
                     c.slow
                 }
-                _ => read_slow(&dir, self.choose),
+                _ => {
+                    // Listed a moment ago: by now it can be gone, or be another.
+                    let counted = entry.numbers;
+                    let Some(now) = roster::of(&self.proc, entry.pid) else { continue };
+                    if self.id(&now) != id {
+                        continue;
+                    }
+                    entry = Entry { numbers: counted, ..now };
+                    read_slow(&self.proc.join(entry.pid.to_string()), self.choose)
+                }
             };
-            cache.insert(id, Cached { comm: stat.comm.clone(), slow: slow.clone(), looks });
-            samples.push(sample(id, stat, slow, zombie));
+            cache.insert(id, Cached { comm: entry.comm.clone(), slow: slow.clone(), looks });
+            numbers.extend(entry.numbers.map(|n| (id, n)));
+            samples.push(sample(id, entry, slow));
         }
         self.cache = cache;
         samples.sort_unstable_by_key(|s| s.id.pid);
-        Ok(samples)
+        (samples, numbers)
     }
 
     /// These processes, those of them that still live, without descriptors.
     pub fn read_these(&self, ids: &[ProcessId]) -> Vec<ProcessSample> {
         let one = |id: &ProcessId| {
+            let entry = roster::of(&self.proc, id.pid)?;
+            let same = entry.start_ticks == id.start_ticks && !entry.zombie;
             let dir = self.proc.join(id.pid.to_string());
-            let stat = stat(&dir)?;
-            let same = stat.start_ticks == id.start_ticks && !stat.is_zombie();
-            same.then(|| sample(*id, stat, read_slow(&dir, self.choose), false))
+            same.then(|| sample(*id, entry, read_slow(&dir, self.choose)))
         };
         ids.iter().filter_map(one).collect()
     }
-}
 
-/// Of a process that is no kernel thread, if it is still there.
-fn stat(dir: &Path) -> Option<Stat> {
-    let stat = parse_stat(&fs::read(dir.join("stat")).ok()?)?;
-    (stat.flags & PF_KTHREAD == 0).then_some(stat)
+    fn id(&self, entry: &Entry) -> ProcessId {
+        ProcessId { boot: self.boot, pid: entry.pid, start_ticks: entry.start_ticks }
+    }
 }
 
 impl Stat {
     /// A process whose first thread has exited while others live shows the state
     /// of the first; it is alive.
-    fn is_zombie(&self) -> bool {
+    pub(crate) fn is_zombie(&self) -> bool {
         matches!(self.state, b'Z' | b'X') && self.threads <= 1
     }
 }
 
-fn sample(id: ProcessId, stat: Stat, slow: Slow, zombie: bool) -> ProcessSample {
+fn sample(id: ProcessId, entry: Entry, slow: Slow) -> ProcessSample {
+    let zombie = entry.zombie;
     ProcessSample {
         id,
-        ppid: stat.ppid,
-        comm: stat.comm,
+        ppid: entry.ppid,
+        comm: entry.comm,
         exe: slow.exe,
         cmdline: slow.cmdline,
         uid: slow.uid,
         cgroup: slow.cgroup,
         zombie,
-        threads: if zombie { 0 } else { stat.threads },
+        threads: if zombie { 0 } else { entry.threads },
         max_fds: slow.max_fds,
         fds: if zombie { FdTable::Full(Vec::new()) } else { FdTable::Denied },
     }
@@ -246,9 +257,22 @@ mod tests {
     #[test]
     fn this_process_is_found_with_its_command_line() {
         let mut table = Processes::new(Path::new("/proc"), |c| c.into()).unwrap();
-        let all = table.read(&HashSet::new()).unwrap();
+        let roster = roster::by_proc(Path::new("/proc")).unwrap();
+        let (all, numbers) = table.read(roster, &HashSet::new(), true);
+        assert_eq!(numbers, HashMap::new(), "/proc has counted none");
         let me = all.iter().find(|p| p.id.pid == std::process::id()).unwrap();
         assert!(me.threads >= 1 && !me.zombie && !me.cmdline.as_bytes().is_empty());
-        assert!(all.iter().all(|p| p.id.pid != 2), "kernel threads are left out");
+    }
+
+    #[test]
+    fn who_was_listed_and_is_gone_or_another_by_now_is_left_out() {
+        let mut table = Processes::new(Path::new("/proc"), |c| c.into()).unwrap();
+        let mut me = roster::of(Path::new("/proc"), std::process::id()).unwrap();
+        me.numbers = Some(Numbers { count: 3, hash: 1 });
+        let gone = Entry { pid: u32::MAX, ..me.clone() };
+        let other = Entry { start_ticks: me.start_ticks + 1, ..me.clone() };
+        let (all, numbers) = table.read(vec![gone, other, me], &HashSet::new(), true);
+        assert_eq!(all.len(), 1);
+        assert_eq!(numbers.get(&all[0].id).map(|n| n.count), Some(3));
     }
 }

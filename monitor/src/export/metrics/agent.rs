@@ -37,6 +37,16 @@ pub(super) fn add(snapshot: &Snapshot, out: &mut Vec<MetricFamily>) {
     let mut timestamp =
         Family::gauge("census_timestamp_seconds", "When the last census ended, Unix time.");
     timestamp.push(&[], seconds(snapshot.at));
+    let mut interval = Family::gauge(
+        "census_interval_seconds",
+        "Time between two censuses, as the budget allows.",
+    );
+    interval.push(&[], snapshot.interval.as_secs_f64());
+    let mut whole = Family::gauge(
+        "census_whole_interval_seconds",
+        "Time between two censuses that read every descriptor; others count, and read what has moved.",
+    );
+    whole.push(&[], snapshot.whole_interval.as_secs_f64());
     let mut runtime = Family::counter(
         "probe_runtime_seconds_total",
         "Time spent in a BPF program, by the kernel's statistics or a sample of them.",
@@ -55,7 +65,10 @@ pub(super) fn add(snapshot: &Snapshot, out: &mut Vec<MetricFamily>) {
     );
     reload.push(&[], f64::from(u8::from(snapshot.reload_ok)));
 
-    for family in [state, lost, corrections, fds, duration, timestamp, runtime, runs, reload] {
+    for family in [state, lost, corrections, fds, duration, timestamp, interval, whole] {
+        family.finish(out);
+    }
+    for family in [runtime, runs, reload] {
         family.finish(out);
     }
 }

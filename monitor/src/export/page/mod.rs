@@ -104,15 +104,22 @@ fn age(at: Timestamp, now: Timestamp) -> Duration {
 
 fn agent(out: &mut String, snapshot: &Snapshot, now: Timestamp) -> fmt::Result {
     let since = |at: Timestamp| text::duration(age(at, now));
+    let whole = snapshot.whole_interval;
+    let whole = if whole > snapshot.interval {
+        format!(" (of what has moved; of all every {})", text::duration(whole))
+    } else {
+        String::new()
+    };
     write!(
         out,
         "<p class=\"soft\">{} descriptors in {} units &middot; census {} ago, took {:.0} ms, every \
-         {} &middot; up {}</p>",
+         {}{} &middot; up {}</p>",
         grouped(snapshot.figures.census_fds),
         snapshot.units.len(),
         since(snapshot.at),
         snapshot.figures.census_seconds * 1e3,
         text::duration(snapshot.interval),
+        whole,
         since(snapshot.started),
     )?;
     if !snapshot.reload_ok {

@@ -25,6 +25,7 @@ pub fn fleet(n: usize) -> Snapshot {
         corrections: BTreeMap::new(),
         reload_ok: true,
         interval: std::time::Duration::from_secs(5),
+        whole_interval: std::time::Duration::from_secs(5),
     }
 }
 

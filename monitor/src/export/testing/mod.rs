@@ -37,6 +37,7 @@ fn empty(at: jiff::Timestamp) -> types::Snapshot {
         corrections: BTreeMap::new(),
         reload_ok: true,
         interval: Duration::from_secs(5),
+        whole_interval: Duration::from_secs(40),
     }
 }
 

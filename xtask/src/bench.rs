@@ -5,6 +5,7 @@
 
 pub mod agent;
 mod census;
+pub mod crowd;
 mod facts;
 mod floor;
 pub mod hold;
@@ -17,6 +18,7 @@ mod programs;
 pub mod report;
 mod rounds;
 mod runtime;
+mod scale;
 mod scrape;
 mod stats;
 mod tools;
@@ -45,6 +47,9 @@ pub struct Options {
     /// Seconds over which the idle agent's CPU share is taken
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     idle_seconds: u64,
+    /// Seconds over which the CPU share at a million descriptors is taken
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    scale_seconds: u64,
     /// Scrapes of /metrics
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     scrapes: u32,
@@ -72,6 +77,8 @@ enum Part {
     Census,
     /// The idle agent
     Idle,
+    /// A million descriptors in twenty thousand processes
+    Scale,
     /// Scrapes of /metrics
     Scrape,
 }
@@ -84,6 +91,7 @@ impl Part {
             Self::Runtime => runtime::measure(options.millis),
             Self::Census => census::measure(),
             Self::Idle => idle::measure(options.idle_seconds),
+            Self::Scale => scale::measure(options.scale_seconds),
             Self::Scrape => scrape::measure(options.scrapes),
         }
     }

@@ -66,6 +66,9 @@ enum Command {
     /// A process of the bench that holds descriptors until its stdin closes
     #[command(hide = true)]
     Hold(bench::hold::Options),
+    /// Processes of the bench that do so together
+    #[command(hide = true)]
+    Crowd(bench::crowd::Options),
 }
 
 fn main() -> ExitCode {
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Command::VmGuest(options) => vm::guest(&options),
         Command::Load(options) => bench::load::run(&options),
         Command::Hold(options) => bench::hold::run(&options),
+        Command::Crowd(options) => bench::crowd::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -44,14 +44,28 @@ impl Holders {
         Self::start(names.iter().map(|name| (fds, Some(name.as_str()))))
     }
 
+    /// `processes` of `fds` descriptors each, copies of one that holds none: there may
+    /// be thousands.
+    pub fn crowd(processes: u32, fds: u32) -> Result<Self> {
+        let mut command = Command::new(optimised());
+        command.args(["crowd", "--processes", &processes.to_string(), "--fds", &fds.to_string()]);
+        Self::run([command])
+    }
+
     fn start<'a>(each: impl Iterator<Item = (usize, Option<&'a str>)>) -> Result<Self> {
-        let mut holders = Self(Vec::new());
-        for (fds, name) in each {
+        Self::run(each.map(|(fds, name)| {
             let mut command = Command::new(optimised());
             command.args(["hold", "--fds", &fds.to_string()]);
             if let Some(name) = name {
                 command.args(["--name", name]);
             }
+            command
+        }))
+    }
+
+    fn run(commands: impl IntoIterator<Item = Command>) -> Result<Self> {
+        let mut holders = Self(Vec::new());
+        for mut command in commands {
             let child = command
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())

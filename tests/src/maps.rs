@@ -11,12 +11,22 @@ use aya::maps::{HashMap, Map, MapData, MapInfo};
 /// # Panics
 /// The map is no hash map of these types.
 pub fn population<K: Pod, V: Pod>(pid: u32, name: &str) -> Option<usize> {
+    Some(open::<K, V>(pid, name)?.keys().filter(Result::is_ok).count())
+}
+
+/// The value of `key` in such a map, where there is one.
+///
+/// # Panics
+/// The map is no hash map of these types.
+pub fn value<K: Pod, V: Pod>(pid: u32, name: &str, key: &K) -> Option<V> {
+    open::<K, V>(pid, name)?.get(key, 0).ok()
+}
+
+fn open<K: Pod, V: Pod>(pid: u32, name: &str) -> Option<HashMap<MapData, K, V>> {
     let is = |id: &u32| MapInfo::from_id(*id).is_ok_and(|i| i.name_as_str() == Some(name));
     let id = ids(pid).into_iter().find(is)?;
     let data = MapData::from_id(id).expect("the map is still there");
-    let map: HashMap<MapData, K, V> =
-        Map::HashMap(data).try_into().unwrap_or_else(|e| panic!("{name}: {e}"));
-    Some(map.keys().filter(Result::is_ok).count())
+    Some(Map::HashMap(data).try_into().unwrap_or_else(|e| panic!("{name}: {e}")))
 }
 
 /// Ids of the maps that the process holds descriptors of.

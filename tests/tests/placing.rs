@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use leakwatch_common::ProcessEntry;
 use leakwatch_tests::agent::{Agent, FAST, Plan};
 use leakwatch_tests::component::need_root;
+use leakwatch_tests::maps;
 use leakwatch_tests::metrics::Scrape;
 use leakwatch_tests::started::{Started, program, program_dir};
 use leakwatch_tests::wait::wait_until;
@@ -41,8 +43,14 @@ fn a_newcomer_counts_for_its_own_unit_before_any_census_has_seen_it() {
         ]),
     );
     newcomer.ready(LIMIT);
-    // The agent glances at task events every 0.1 s.
-    std::thread::sleep(Duration::from_secs(1));
+    let slot = |pid: u32| {
+        let entry = maps::value::<u32, ProcessEntry>(agent.pid(), "PROCESSES", &pid);
+        entry.map(|e| e.slot)
+    };
+    wait_until("the programs to know it from its parent", LIMIT, || {
+        let (own, parent) = (slot(newcomer.pid()), slot(std::process::id()));
+        (own.is_some() && own != parent).then_some(())
+    });
     newcomer.tell("acquire");
     wait_until("it to have opened them", LIMIT, || newcomer.heard());
     assert!(agent.unit("newcomer").is_none(), "a census came before its time; slow machine?");

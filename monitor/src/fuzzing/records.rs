@@ -1,16 +1,17 @@
-//! What the BPF programs write: the census and the task events. They are ours,
-//! but an object of another version is not.
+//! What the BPF programs write: the census, the process table and the task events.
+//! They are ours, but an object of another version is not.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use leakwatch_common::{COMM_LEN, CensusHeader};
+use leakwatch_common::{COMM_LEN, CensusHeader, ProcessRecord};
 
 use crate::source::census::{Reader, Tables};
 use crate::source::events::event;
 use crate::source::model::{BootId, FdSample, TaskEvent};
+use crate::source::roster;
 
-/// `data` as a task record, and as what the census iterator gives.
+/// `data` as a task record, and as what each of the iterators gives.
 pub fn records(data: &[u8]) {
     if let Some(event) = event(data, BootId(1)) {
         let (TaskEvent::Fork { child: id, .. }
@@ -20,6 +21,13 @@ pub fn records(data: &[u8]) {
         if let TaskEvent::Fork { comm, .. } | TaskEvent::Exec { comm, .. } = &event {
             assert!(comm.as_bytes().len() <= COMM_LEN && !comm.as_bytes().contains(&0));
         }
+    }
+    match roster::by_iterator(data) {
+        Ok(all) => {
+            assert!(all.len() <= data.len() / size_of::<ProcessRecord>(), "more than was given");
+            assert!(all.iter().all(|e| e.comm.as_bytes().len() <= COMM_LEN));
+        }
+        Err(_) => assert!(!data.len().is_multiple_of(size_of::<ProcessRecord>())),
     }
     let whole = read(data, usize::MAX);
     // How the kernel cuts its output into reads must not show.

@@ -31,7 +31,7 @@ impl Cost {
 
     /// What was measured a while ago says ever less.
     fn age(&mut self) {
-        self.smoothed = self.smoothed.mul_f64(0.9);
+        self.smoothed = self.smoothed.mul_f64(0.95);
     }
 
     /// How far apart they are for `share` of a processor.
@@ -209,7 +209,8 @@ mod tests {
     fn where_counting_is_no_cheaper_all_are_whole() {
         let mut pace = pace();
         let (share, longest) = run(&mut pace, 24, MS(1400), MS(900));
-        assert!(share <= 0.0102, "{share}");
+        // Now and then one in part is tried again, for its price may have fallen.
+        assert!(share <= 0.0106, "{share}");
         assert!(longest.any <= MS(140_000) && longest.whole <= MS(480_000), "{longest:?}");
         // Nor where it cannot be had.
         let mut pace = self::pace();

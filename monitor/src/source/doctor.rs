@@ -115,12 +115,17 @@ impl Report {
     pub fn render(&self, width: usize) -> String {
         let mut out = String::new();
         let lockdown = self.lockdown.as_deref().unwrap_or("unknown");
-        let btf = if self.btf { "yes" } else { "no (CONFIG_DEBUG_INFO_BTF)" };
+        let btf = match self.btf {
+            true => "yes",
+            false if std::path::Path::new("/sys/kernel").exists() => "no (CONFIG_DEBUG_INFO_BTF)",
+            false => "not to be seen (sysfs is not mounted on /sys)",
+        };
         let _ = writeln!(
             out,
             "kernel {} {}, BTF {btf}, lockdown {lockdown}\n",
             self.kernel, self.machine
         );
+        let mut told: Vec<&SourceState> = Vec::new();
         for s in &self.sources {
             let mark = match (s.active, s.standby) {
                 (true, _) => "ok  ",
@@ -129,8 +134,16 @@ impl Report {
             };
             let _ =
                 writeln!(out, "{mark}{:<14} {}", s.source, text::printable(s.mechanism.as_bytes()));
-            for line in wrap(&s.reason, width.saturating_sub(6).max(20)) {
-                let _ = writeln!(out, "      {line}");
+            // What stops several is told once.
+            let reason = match told.iter().find(|t| t.reason == s.reason) {
+                Some(first) => format!("as for {} by {}", first.source, first.mechanism),
+                None => s.reason.clone(),
+            };
+            if !s.reason.is_empty() {
+                told.push(s);
+                for line in wrap(&reason, width.saturating_sub(6).max(20)) {
+                    let _ = writeln!(out, "      {line}");
+                }
             }
         }
         out.push('\n');
@@ -161,4 +174,43 @@ fn wrap(sentence: &str, width: usize) -> Vec<String> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stops_several_sources_is_told_once() {
+        let state = |source: &str, active, reason: &str| SourceState {
+            source: source.into(),
+            mechanism: "tp_btf".into(),
+            active,
+            standby: false,
+            reason: reason.into(),
+        };
+        let report = Report {
+            kernel: "6.1".into(),
+            machine: "x86_64".into(),
+            lockdown: None,
+            btf: true,
+            capabilities: Vec::new(),
+            processes: 2,
+            processes_full: 1,
+            processes_counted: 1,
+            processes_denied: 0,
+            fds: 3,
+            census_seconds: 0.001,
+            sources: vec![
+                state("a", false, "EPERM; CAP_BPF missing"),
+                state("b", true, ""),
+                state("c", false, "EPERM; CAP_BPF missing"),
+                state("d", true, ""),
+            ],
+        };
+        let text = report.render(80);
+        let lines = "no  a              tp_btf\n      EPERM; CAP_BPF missing\nok  b              tp_btf\n\
+                     no  c              tp_btf\n      as for a by tp_btf\nok  d              tp_btf\n";
+        assert!(text.contains(lines), "{text}");
+    }
 }

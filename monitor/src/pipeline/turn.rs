@@ -17,7 +17,7 @@ use crate::ledger::Ledger;
 use crate::source::model::{
     Demand, Depth, Observation, ProcessId, ProcessSample, SourceFigures, SourceState, TaskEvent,
 };
-use crate::time::ClockPair;
+use crate::time::{Boottime, ClockPair};
 
 /// So many processes per glance at the task events are looked at ahead of the
 /// census, each for about 0.1 ms.
@@ -32,6 +32,8 @@ pub(super) struct Turn {
     engine: Engine,
     leaks: Vec<Leak>,
     units: HashMap<ProcessId, Arc<str>>,
+    /// Asked after ahead of a census, and when: one that had begun before knows less.
+    glimpsed: HashMap<ProcessId, (Arc<str>, Boottime)>,
     sources: Vec<SourceState>,
     figures: SourceFigures,
     started: Timestamp,
@@ -51,6 +53,7 @@ impl Turn {
             engine: Engine::new(&config.cleanup, audit)?,
             leaks: Vec::new(),
             units: HashMap::new(),
+            glimpsed: HashMap::new(),
             sources: Vec::new(),
             figures: SourceFigures::default(),
             started: Timestamp::now(),
@@ -89,6 +92,10 @@ impl Turn {
             .filter(|(p, _)| !p.zombie)
             .map(|(p, unit)| (p.id, unit.name.clone()))
             .collect();
+        self.glimpsed.retain(|_, (_, at)| *at >= seen.began);
+        for (id, (unit, _)) in &self.glimpsed {
+            self.units.entry(*id).and_modify(|u| u.clone_from(unit));
+        }
         self.check_rules();
         self.sources.clone_from(&seen.sources);
         self.figures = seen.figures.clone();
@@ -148,6 +155,8 @@ impl Turn {
     pub(super) fn glimpsed(&mut self, seen: &[ProcessSample]) -> Vec<(ProcessId, Arc<str>)> {
         let placed: Vec<_> =
             seen.iter().map(|p| (p.id, self.attribution.glimpse(p).name.clone())).collect();
+        let now = Boottime::now();
+        self.glimpsed.extend(placed.iter().map(|(id, unit)| (*id, (unit.clone(), now))));
         self.units.extend(placed.iter().cloned());
         placed
     }
@@ -229,5 +238,37 @@ fn announce(change: &Change) {
         State::Suspected => tracing::info!(%id, %unit, %kind, held, why, "suspected"),
         State::Confirmed => tracing::warn!(%id, %unit, %kind, held, why, "leak confirmed"),
         State::Resolved => tracing::info!(%id, %unit, %kind, held, why, "resolved"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attribution::unit::UnitKind;
+    use crate::ledger::testing::World;
+
+    #[test]
+    fn a_census_that_began_before_does_not_undo_what_was_asked_since() {
+        let mut w = World::new();
+        let mut turn = Turn::new(w.config.clone(), Audit::memory()).unwrap();
+        let placed = |turn: &Turn| {
+            let units = turn.demand().units;
+            units.iter().map(|(_, unit)| unit.to_string()).collect::<Vec<_>>()
+        };
+        w.now = Boottime(0);
+        let p = w.spawn(("old.service", UnitKind::Service), 1, "/bin/app");
+        let (old, _) = w.observe();
+        w.process(p).cgroup = "/system.slice/new.service".into();
+        let newcomer = w.process(p).clone();
+
+        // It was asked after while the census ran, whose answer comes later.
+        turn.glimpsed(&[newcomer]);
+        turn.observed(old.clone());
+        assert_eq!(placed(&turn), ["new.service"]);
+
+        // What began afterwards knows best: here, that it was moved back.
+        let later = Observation { began: Boottime::now() + Duration::from_secs(1), ..old };
+        turn.observed(later);
+        assert_eq!(placed(&turn), ["old.service"]);
     }
 }

@@ -51,7 +51,7 @@ pub fn measure(rounds: u32) -> Result<String> {
         "## Programs\n\n{rounds} rounds, by the wall clock, pinned to no CPU: what runs beside \
          takes its share of the cores.\nIn a round every mode is measured right after a bare run; the \
          ratio is between the two, of nginx that of the times per request.\nA figure below what the \
-         noise row spreads over says nothing.\n\n{}\nTimes the bare run:\n\n{}{}{absent}",
+         noise row spreads over says nothing, and an aim that lies within the middle half of the rounds is undecided.\n\n{}\nTimes the bare run:\n\n{}{}{absent}",
         results.bare(&works),
         results.ratios(&works, &Mode::PROGRAMS, 3),
         results.failures()

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::mode::{Beside, Mode};
 use super::report::Table;
-use super::stats::{Sample, at_most};
+use super::stats::Sample;
 use crate::shell::say;
 
 /// Something to be done while something else runs beside it.
@@ -102,7 +102,7 @@ impl Results {
                 let sample = Sample::new(values.map(|(_, _, ratio)| *ratio).collect());
                 let mut cell = sample.spread("", decimals);
                 if let (Some(aim), false) = (work.aim(mode), sample.is_empty()) {
-                    cell.push_str(&format!(" · aim {aim}: {}", at_most(sample.median(), aim)));
+                    cell.push_str(&format!(" · aim {aim}: {}", sample.told(aim)));
                 }
                 row.push(cell);
             }

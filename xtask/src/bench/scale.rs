@@ -31,7 +31,8 @@ pub fn measure(seconds: u64) -> Result<String> {
     let mut longest: f64 = 0.0;
     let mut parts = Vec::new();
     while started.elapsed() < Duration::from_secs(seconds) {
-        std::thread::sleep(Duration::from_secs(5));
+        // A scrape costs, too.
+        std::thread::sleep(Duration::from_secs(15));
         let metrics = agent.metrics()?;
         longest = longest.max(metrics.value("leakwatch_census_interval_seconds")?);
         parts.push(metrics.value("leakwatch_census_duration_seconds")?);

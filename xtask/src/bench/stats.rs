@@ -35,6 +35,18 @@ impl Sample {
         self.quantile(0.5)
     }
 
+    /// Whether it is at most `aim`: `PASS` or `over` where three quarters of the rounds
+    /// say so, else `undecided`.
+    pub fn told(&self, aim: f64) -> &'static str {
+        if self.quantile(0.75) <= aim {
+            "PASS"
+        } else if self.quantile(0.25) <= aim {
+            "undecided"
+        } else {
+            "over"
+        }
+    }
+
     /// `median (least to most)`.
     pub fn spread(&self, unit: &str, decimals: usize) -> String {
         if self.is_empty() {
@@ -70,6 +82,15 @@ mod tests {
         assert!((sample.quantile(0.99) - 3.0).abs() < 1e-9);
         assert_eq!(sample.spread(" ms", 1), "2.0 ms (1.0 to 3.0)");
         assert_eq!(Sample::new(vec![]).spread("", 1), "not measured");
+    }
+
+    #[test]
+    fn rounds_that_spread_over_the_aim_decide_nothing() {
+        let told = |values: [f64; 5]| Sample::new(values.to_vec()).told(1.02);
+        assert_eq!(told([0.98, 1.0, 1.0, 1.01, 1.3]), "PASS", "one was disturbed");
+        assert_eq!(told([0.9, 1.0, 1.01, 1.04, 1.05]), "undecided");
+        assert_eq!(told([1.0, 1.03, 1.04, 1.05, 1.05]), "over");
+        assert_eq!(Sample::new(vec![]).told(1.0), "over");
     }
 
     #[test]

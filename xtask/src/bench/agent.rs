@@ -189,6 +189,16 @@ impl Metrics {
         self.0.lines().filter_map(value).collect()
     }
 
+    /// The sum of all series of a name; 0 without any.
+    pub fn sum(&self, name: &str) -> f64 {
+        let of = |line: &str| {
+            let (labels, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
+            // Another name may begin like this one.
+            (labels.is_empty() || labels.starts_with('{')).then(|| value.parse::<f64>().ok())?
+        };
+        self.0.lines().filter_map(of).sum()
+    }
+
     /// `source: mechanism` of what works, sorted.
     pub fn working(&self) -> Vec<String> {
         let mut list: Vec<String> = self
@@ -236,6 +246,8 @@ mod tests {
         assert!(metrics.value("leakwatch_census").is_err());
         let runs = metrics.by_program("runs_total");
         assert_eq!(runs.into_iter().collect::<Vec<_>>(), [("close".to_owned(), 7.0)]);
+        assert!((metrics.sum("leakwatch_source_state") - 1.0).abs() < 1e-9);
+        assert!(metrics.sum("leakwatch_source").abs() < 1e-9);
         assert_eq!(metrics.working(), ["census: iter/task_file"]);
     }
 }

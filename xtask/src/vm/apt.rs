@@ -147,6 +147,8 @@ impl Apt {
             "Dir::Etc::sourceparts=-".into(),
             format!("Dir::State::lists={dir}/lists"),
             format!("Dir::Cache={dir}/cache"),
+            "Acquire::Retries=3".into(),
+            "Acquire::http::Timeout=30".into(),
             // What a desktop's apt fetches besides, and tells others afterwards.
             "Acquire::Languages=none".into(),
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".into(),

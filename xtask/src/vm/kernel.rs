@@ -5,8 +5,9 @@ use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::apt::{Apt, Mirrors};
 use crate::shell::{self, say};
@@ -101,6 +102,37 @@ pub struct Kernel {
     pub package: String,
     /// `vmlinuz`.
     pub image: PathBuf,
+}
+
+/// Between two attempts to reach the mirror.
+const PAUSES: [Duration; 3] =
+    [Duration::from_secs(5), Duration::from_secs(20), Duration::from_secs(60)];
+
+/// The newest kernel of each line. A mirror that does not answer is asked again, some
+/// times; then the last answer stands for the lines that are not there.
+pub fn fetch_patiently(lines: &[Line]) -> Vec<Result<Kernel>> {
+    let mut found: Vec<Result<Kernel>> = attempt(lines);
+    for pause in PAUSES {
+        let missing: Vec<usize> = (0..lines.len()).filter(|at| found[*at].is_err()).collect();
+        if missing.is_empty() {
+            break;
+        }
+        let names: Vec<String> = missing.iter().map(|at| lines[*at].to_string()).collect();
+        say(&format!("vm: no kernel {}; once more in {pause:?}", names.join(", ")));
+        std::thread::sleep(pause);
+        let again: Vec<Line> = missing.iter().map(|at| lines[*at].clone()).collect();
+        for (at, outcome) in missing.into_iter().zip(attempt(&again)) {
+            found[at] = outcome;
+        }
+    }
+    found
+}
+
+fn attempt(lines: &[Line]) -> Vec<Result<Kernel>> {
+    match Kernels::look() {
+        Ok(mut kernels) => lines.iter().map(|line| kernels.fetch(line)).collect(),
+        Err(error) => lines.iter().map(|_| Err(anyhow!("{error:#}"))).collect(),
+    }
 }
 
 /// What apt has, and a place for images.

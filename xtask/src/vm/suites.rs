@@ -1,15 +1,15 @@
-//! What runs inside a VM, and its static build: there is no C library in there,
-//! no shell, no Python.
+//! What runs inside a VM: what `cargo xtask test` has built already, with this
+//! machine's C library. There is no shell in there, and no Python.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::shell::{self, say};
-use crate::workspace;
+use crate::shell;
+use crate::test::SELECTION;
 
 /// Where everything lies in the guest.
 pub const HOME: &str = "t";
@@ -61,40 +61,56 @@ const PROGRAMS: [&str; 10] = [
     "threads",
 ];
 
-/// Debug assertions and overflow checks as everywhere in the tests; a little
-/// optimisation, for an emulated processor is slow; no debug information, which
-/// would be most of the initramfs.
-const PROFILE: [(&str, &str); 3] = [
-    ("CARGO_PROFILE_DEV_DEBUG", "0"),
-    ("CARGO_PROFILE_DEV_OPT_LEVEL", "1"),
-    ("CARGO_PROFILE_DEV_INCREMENTAL", "false"),
-];
-/// `--target`, or the flags would hold for build scripts and macros, too.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
-
 /// Files for the guest: name in [`HOME`] and path here.
 pub type Programs = BTreeMap<String, PathBuf>;
 
-/// Builds agent, programs, suites and the init.
+/// The agent, the programs, the suites and the init, with overflow checks and debug
+/// assertions as everywhere in the tests.
 ///
 /// # Errors
 /// The compiler's.
 pub fn build() -> Result<Programs> {
-    say("vm: building static programs");
     let names = STEPS.iter().filter(|step| step.program.is_none()).map(|step| step.name);
     let suites: Vec<&str> = names.flat_map(|name| ["--test", name]).collect();
     let mut found = Programs::new();
-    // The tests bring the programs of their own package along.
-    compile(cargo(["test", "--no-run"]).args(suites), &mut found)?;
-    compile(cargo(["build"]).args(["--bins"]), &mut found)?;
+    compile(cargo(["test", "--no-run"]).args(SELECTION).args(suites), &mut found)?;
+    compile(cargo(["build", "--bins"]).args(SELECTION), &mut found)?;
     let wanted = STEPS.iter().map(Step::file).chain(PROGRAMS.map(str::to_owned));
-    wanted
-        .chain(["xtask".to_owned()])
-        .map(|name| {
-            let path = found.get(&name).with_context(|| format!("cargo has not built {name}"))?;
-            Ok((name, path.clone()))
-        })
-        .collect()
+    choose(&found, wanted.chain(["xtask".to_owned()]))
+}
+
+/// The agent and the init, as users get the agent: where instructions are counted.
+///
+/// # Errors
+/// The compiler's.
+pub fn build_to_count() -> Result<Programs> {
+    let mut found = Programs::new();
+    let mut build = cargo(["build", "--locked", "--release"]);
+    compile(build.args(["-p", "leakwatch", "-p", "xtask"]), &mut found)?;
+    choose(&found, ["leakwatch", "xtask"].map(str::to_owned))
+}
+
+fn choose(found: &Programs, wanted: impl IntoIterator<Item = String>) -> Result<Programs> {
+    let one = |name: String| {
+        let path = found.get(&name).with_context(|| format!("cargo has not built {name}"))?;
+        Ok((name, path.clone()))
+    };
+    wanted.into_iter().map(one).collect()
+}
+
+/// The shared libraries of these programs, each at the path where the dynamic linker
+/// looks for it.
+///
+/// # Errors
+/// One is missing, or `ldd` is.
+pub fn libraries(programs: &Programs) -> Result<BTreeSet<PathBuf>> {
+    let mut ldd = shell::command("ldd");
+    let said = shell::capture(ldd.args(programs.values())).context("the VMs need `ldd`")?;
+    let words = said.lines().flat_map(str::split_ascii_whitespace);
+    // NAME => PATH (ADDRESS), or PATH (ADDRESS) for the linker itself; the programs'
+    // own names end in a colon.
+    let paths = words.filter(|word| word.starts_with('/') && !word.ends_with(':'));
+    Ok(paths.map(PathBuf::from).collect())
 }
 
 /// The name of a suite's file in the guest: `storm` is also that of a program.
@@ -104,11 +120,7 @@ fn suite_file(name: &str) -> String {
 
 fn cargo<const N: usize>(words: [&str; N]) -> Command {
     let mut cargo = shell::cargo(words);
-    cargo.args(["--locked", "--target", TARGET, "--message-format", "json-render-diagnostics"]);
-    // One selection for both calls, or features and with them crates would differ.
-    cargo.args(["-p", "leakwatch", "-p", "leakwatch-tests", "-p", "xtask"]);
-    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static").envs(PROFILE);
-    cargo.env("CARGO_TARGET_DIR", workspace::target().join("vm/build"));
+    cargo.args(["--message-format", "json-render-diagnostics"]);
     cargo
 }
 
@@ -120,7 +132,7 @@ fn compile(cargo: &mut Command, found: &mut Programs) -> Result<()> {
         .output()
         .context("cannot start cargo")?;
     if !output.status.success() {
-        bail!("the static build failed: see above");
+        bail!("the build failed: see above");
     }
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let Ok(message) = serde_json::from_str::<Value>(line) else { continue };

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::shell::{self, say};
 use crate::toolchain::{self, Toolchain};
+use crate::vm;
 
 /// The checker of licences, bans and sources.
 const CARGO_DENY: &str = "0.20.2";
@@ -52,6 +53,7 @@ const OF_THE_BENCH: [(&str, &str); 5] = [
 pub fn run() -> Result<()> {
     components()?;
     packages(&missing(&PROGRAMS))?;
+    vm::install_emulator()?;
     bpf_linker()?;
     bpf_compiler()?;
     cargo_deny()?;

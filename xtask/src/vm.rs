@@ -20,6 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+pub use emulator::install as install_emulator;
 use figures::Figures;
 pub use guest::{Options as GuestOptions, run as guest};
 use kernel::{Kernel, Kernels, LINES, Line, SHORT};
@@ -77,7 +78,7 @@ pub fn run(options: &Options) -> Result<()> {
     judge(&outcomes)
 }
 
-/// The oldest kernel, one in the middle, the newest.
+/// The step of `cargo xtask test`: the oldest kernel, one in the middle, the newest.
 ///
 /// # Errors
 /// A suite fails. Under `CI=true`, a kernel cannot be had either; elsewhere that is

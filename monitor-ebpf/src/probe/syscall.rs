@@ -71,9 +71,11 @@ const BPF_RETURNS_FD: u64 = 1 << 0
 #[btf_tracepoint(function = "sys_exit")]
 pub fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
     let regs: *const u8 = ctx.arg(0);
+    // Half of x86's `orig_ax`, all of arm64's `syscallno`: there the verifier lets
+    // nobody read further.
     // SAFETY: typed `pt_regs`.
-    let number: u64 = unsafe { typed(regs, off!(regs_syscall)) };
-    if number >= u64::from(MAX_SYSCALLS) {
+    let number: u32 = unsafe { typed(regs, off!(regs_syscall)) };
+    if number >= MAX_SYSCALLS {
         return 0;
     }
     let role = constant(&ROLES[number as usize]);

@@ -39,7 +39,7 @@ enum Command {
         #[arg(last = true)]
         args: Vec<OsString>,
     },
-    /// Everything that must hold: setup, lint, verify-ebpf, unit tests, suites
+    /// Everything that must hold: setup, lint, verify-ebpf, unit tests, suites, kernels
     Test,
     /// Formatting, clippy on both targets, dependencies, MSRV, tidiness, docs, rules
     Lint,

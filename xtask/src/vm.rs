@@ -108,15 +108,11 @@ fn boot_all(kernels: Vec<Kernel>) -> Result<Vec<(Line, Outcome)>> {
     let initramfs = initramfs(&suites::build()?)?;
     let shape =
         Shape { emulation: &machine::PARALLEL, words: &["vm-guest"], suffix: "", limit: LIMIT };
-    let mut outcomes = Vec::new();
-    for kernel in kernels {
-        say(&format!("vm: {} ({})", kernel.line, kernel.package));
-        let console = machine::boot(&kernel, &initramfs, &shape)?;
-        let outcome = Outcome::read(&console);
-        explain(&outcome, &console);
-        outcomes.push((kernel.line, outcome));
-    }
-    Ok(outcomes)
+    machine::each(kernels, &initramfs, &shape, |kernel, console| {
+        let outcome = Outcome::read(console);
+        explain(&kernel.line, &outcome, console);
+        (kernel.line.clone(), outcome)
+    })
 }
 
 fn bench(kernels: Vec<Kernel>, write_docs: bool) -> Result<()> {
@@ -124,19 +120,16 @@ fn bench(kernels: Vec<Kernel>, write_docs: bool) -> Result<()> {
     let words = ["vm-guest", "--bench"];
     let shape =
         Shape { emulation: &machine::COUNTED, words: &words, suffix: "-bench", limit: LIMIT };
-    let mut all = Vec::new();
-    for kernel in kernels {
-        say(&format!("vm: {} ({})", kernel.line, kernel.package));
-        let console = machine::boot(&kernel, &initramfs, &shape)?;
-        let figures = Figures::read(&console);
+    let all = machine::each(kernels, &initramfs, &shape, |_, console| {
+        let figures = Figures::read(console);
         say(&figures::tables(std::slice::from_ref(&figures)));
         say(&format!(
             "vm: {:.1} s; the console: {}",
             console.took.as_secs_f64(),
             console.file.display()
         ));
-        all.push(figures);
-    }
+        figures
+    })?;
     if write_docs {
         let tables = figures::tables(&all);
         table::write_figures(&workspace::root().join("docs/kernels.md"), &tables)?;
@@ -154,14 +147,14 @@ fn bench(kernels: Vec<Kernel>, write_docs: bool) -> Result<()> {
 }
 
 /// Says what went wrong, with the end of what was printed meanwhile.
-fn explain(outcome: &Outcome, console: &machine::Console) {
+fn explain(line: &Line, outcome: &Outcome, console: &machine::Console) {
     for step in outcome.steps.iter().filter(|step| !step.ok) {
         let end = report::tail(&step.said, TAIL);
-        say(&format!("--- {}: {} ends so ---\n{end}\n---", step.name, step.word));
+        say(&format!("--- {line}, {}: {} ends so ---\n{end}\n---", step.name, step.word));
     }
     if let Some(trouble) = &outcome.trouble {
         let end = report::tail(&console.text, TAIL);
-        say(&format!("--- {trouble}; the console ends so ---\n{end}\n---"));
+        say(&format!("--- {line}: {trouble}; the console ends so ---\n{end}\n---"));
     }
     if !outcome.passed() {
         say(&format!("vm: the whole console is in {}", console.file.display()));
@@ -196,6 +189,7 @@ fn initramfs(programs: &Programs) -> Result<PathBuf> {
             "rest" => {
                 archive.program("bin/true", &bytes);
                 archive.program("bin/sleep", &bytes);
+                archive.program(&format!("{}/rest", suites::HOME), &bytes);
             }
             _ => archive.program(&format!("{}/{name}", suites::HOME), &bytes),
         }

@@ -23,7 +23,8 @@ pub fn install() -> Result<()> {
     if installed().is_some_and(|version| version >= OLDEST) {
         return Ok(());
     }
-    let mirrors = Mirrors::of_this_machine()?;
+    let mirrors = Mirrors::of_this_machine()
+        .with_context(|| format!("{PROGRAM} {OLDEST} or later is missing"))?;
     let backports = format!("{}-backports", mirrors.codename);
     let own = [mirrors.codename.clone(), format!("{}-security", mirrors.codename), backports];
     let apt = Apt::with("apt-emulator", &mirrors, &own, true)?;

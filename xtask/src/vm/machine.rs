@@ -5,13 +5,16 @@ use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use super::emulator;
 use super::kernel::Kernel;
-use crate::{shell, workspace};
+use crate::shell::{self, say};
+use crate::workspace;
 
 /// What a machine said and how it ended.
 pub struct Console {
@@ -45,11 +48,48 @@ pub const PARALLEL: [&str; 4] = ["-accel", "tcg,thread=multi", "-smp", "2"];
 pub const COUNTED: [&str; 6] =
     ["-accel", "tcg,thread=single", "-smp", "1", "-icount", "shift=0,sleep=off"];
 
-/// Boots `kernel` with `initramfs` and waits for its end.
+/// At a time at most: each keeps about one processor busy.
+const AT_A_TIME: usize = 2;
+
+/// Boots all of `kernels` and gives what `read` makes of each console, in their order.
 ///
 /// # Errors
 /// qemu cannot be started.
-pub fn boot(kernel: &Kernel, initramfs: &Path, shape: &Shape) -> Result<Console> {
+pub fn each<T: Send>(
+    kernels: Vec<Kernel>,
+    initramfs: &Path,
+    shape: &Shape,
+    read: impl Fn(&Kernel, &Console) -> T + Sync,
+) -> Result<Vec<T>> {
+    let count = kernels.len();
+    let waiting = Mutex::new(kernels.into_iter().enumerate());
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || -> Result<Vec<(usize, T)>> {
+        let mut done = Vec::new();
+        while let Some((at, kernel)) = next() {
+            say(&format!("vm: {} ({}) boots", kernel.line, kernel.package));
+            let console = boot(&kernel, initramfs, shape)?;
+            say(&format!("vm: {} took {:.1} s", kernel.line, console.took.as_secs_f64()));
+            done.push((at, read(&kernel, &console)));
+        }
+        Ok(done)
+    };
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let mut all = thread::scope(|scope| {
+        let workers: Vec<_> =
+            (0..processors.clamp(1, AT_A_TIME)).map(|_| scope.spawn(work)).collect();
+        let mut all = Vec::with_capacity(count);
+        for worker in workers {
+            all.extend(worker.join().map_err(|_| anyhow!("a thread of this program panicked"))??);
+        }
+        anyhow::Ok(all)
+    })?;
+    all.sort_by_key(|(at, _)| *at);
+    Ok(all.into_iter().map(|(_, read)| read).collect())
+}
+
+/// Boots `kernel` with `initramfs` and waits for its end.
+fn boot(kernel: &Kernel, initramfs: &Path, shape: &Shape) -> Result<Console> {
     let logs = workspace::target().join("vm/logs");
     fs::create_dir_all(&logs)?;
     let file = logs.join(format!("{}{}.log", kernel.line, shape.suffix));
@@ -68,7 +108,7 @@ pub fn boot(kernel: &Kernel, initramfs: &Path, shape: &Shape) -> Result<Console>
         _ => Err(std::io::Error::last_os_error()),
     };
     // SAFETY: prctl is async-signal-safe. An interrupted run must not leave an
-    // emulator behind that nobody limits.
+    // emulator behind that nobody limits. The thread that starts it waits for it.
     unsafe { qemu.pre_exec(end_with_us) };
     let begun = Instant::now();
     let mut child = Running(qemu.spawn().context("cannot start qemu")?);
@@ -79,7 +119,7 @@ pub fn boot(kernel: &Kernel, initramfs: &Path, shape: &Shape) -> Result<Console>
         if begun.elapsed() > shape.limit {
             break true;
         }
-        std::thread::sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(50));
     };
     drop(child);
     let mut bytes = Vec::new();

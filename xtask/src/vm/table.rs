@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::kernel::Line;
 use super::report::Outcome;
-use super::suites::STEPS;
+use super::suites::{STEPS, Step};
 
 const BEGIN: &str = "<!-- written by `cargo xtask vm --write-docs`: begin -->";
 const BEGIN_FIGURES: &str = "<!-- written by `cargo xtask vm --bench --write-docs`: begin -->";
@@ -18,8 +18,9 @@ const END: &str = "<!-- end -->";
 /// Which step passed where.
 pub fn results(outcomes: &[(Line, Outcome)]) -> String {
     let mut out = format!("{:<8}{:<30}", "line", "kernel");
+    let width = |step: &Step| step.name.len().max(7) + 2;
     for step in &STEPS {
-        let _ = write!(out, "{:>12}", step.name);
+        let _ = write!(out, "{:>1$}", step.name, width(step));
     }
     let _ = writeln!(out, "{:>9}", "total");
     for (line, outcome) in outcomes {
@@ -30,7 +31,7 @@ pub fn results(outcomes: &[(Line, Outcome)]) -> String {
                 Some(_) => "FAILED".to_owned(),
                 None => "-".to_owned(),
             };
-            let _ = write!(out, "{cell:>12}");
+            let _ = write!(out, "{cell:>0$}", width(step));
         }
         let _ = writeln!(out, "{:>7.1} s", outcome.took.as_secs_f64());
     }

@@ -1,6 +1,7 @@
 //! Whose counters count: a process's own unit's, soon after it came and not at the
 //! next census only; and what is counted for no unit is shown, too.
 
+use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
 use leakwatch_common::ProcessEntry;
@@ -8,7 +9,7 @@ use leakwatch_tests::agent::{Agent, FAST, Plan};
 use leakwatch_tests::component::need_root;
 use leakwatch_tests::maps;
 use leakwatch_tests::metrics::Scrape;
-use leakwatch_tests::started::{Started, program, program_dir};
+use leakwatch_tests::started::{Started, program};
 use leakwatch_tests::wait::wait_until;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -77,16 +78,8 @@ fn units_past_the_last_slot_are_counted_as_other() {
             .push_str(&format!("[[unit]]\nname = \"crowd-{i}\"\ncmdline = \"*/crowd-{i} 600\"\n"));
     }
     let agent = Plan::new(config).start();
-    let links = agent.dir().join("links");
-    std::fs::create_dir(&links).expect("a directory of ours");
     let mut running: Vec<Started> = (0..UNITS)
-        .map(|i| {
-            let link = links.join(format!("crowd-{i}"));
-            std::fs::hard_link(program_dir().join("rest"), &link)
-                .or_else(|_| std::fs::copy(program_dir().join("rest"), &link).map(drop))
-                .expect("a name for it");
-            Started::new(std::process::Command::new(link).arg("600"))
-        })
+        .map(|i| Started::new(program("rest").arg0(format!("./crowd-{i}")).arg("600")))
         .collect();
     agent.census();
     let before = exited(&agent.metrics());

@@ -32,8 +32,8 @@ use crate::shell::{self, say};
 use crate::workspace;
 
 /// The end of all patience with one machine. On an idle host the suite takes a
-/// quarter of it.
-const LIMIT: Duration = Duration::from_secs(480);
+/// third of it.
+const LIMIT: Duration = Duration::from_secs(600);
 /// Lines of the console that a failure shows.
 const TAIL: usize = 70;
 

@@ -156,7 +156,7 @@ fn resident_kib(pid: u32) -> Option<f64> {
 
 /// By its own rules the agent leaks nothing, and the churn neither.
 pub fn verdicts(agent: &Agent, own_unit: &str) -> Vec<String> {
-    let about = |unit: &str| unit == own_unit || unit == CHURN || unit.contains("-unit-");
+    let about = |unit: &str| unit == own_unit || unit == *CHURN || unit.contains("-unit-");
     let mut wrong = Vec::new();
     for leak in agent.leaks() {
         let own = &*leak.unit == own_unit;
@@ -187,7 +187,7 @@ pub fn losses(agent: &Agent) -> Vec<String> {
 pub fn counted(agent: &Agent, did: &Did) -> Vec<String> {
     let metrics = agent.metrics();
     let mut wrong = Vec::new();
-    let eventfds = [("unit", CHURN), ("kind", "eventfd")];
+    let eventfds = [("unit", CHURN.as_str()), ("kind", "eventfd")];
     for (name, labels, truth) in [
         ("leakwatch_unit_fds_opened_total", &eventfds[..], did.eventfds),
         ("leakwatch_unit_processes_started_total", &eventfds[..1], did.forks),
@@ -197,7 +197,7 @@ pub fn counted(agent: &Agent, did: &Did) -> Vec<String> {
             wrong.push(format!("{name}: {counted:?} counted of {truth}"));
         }
     }
-    let opened = metrics.sum("leakwatch_unit_fds_opened_total", &[("unit", CHURN)]);
+    let opened = metrics.sum("leakwatch_unit_fds_opened_total", &[("unit", CHURN.as_str())]);
     if opened.is_none_or(|opened| opened < did.opens as f64) {
         wrong.push(format!("{opened:?} descriptors counted of {}", did.opens));
     }
@@ -211,7 +211,7 @@ pub fn ledger(agent: &Agent, load: &Load) -> Vec<String> {
     if services.is_empty() {
         wrong.push("no service is left to compare".to_owned());
     }
-    let churn = (CHURN.to_owned(), vec![load.pid()]);
+    let churn = (CHURN.clone(), vec![load.pid()]);
     for (unit, pids) in services.iter().chain([&churn]) {
         let truth: u64 = pids.iter().filter_map(|pid| procfs::open_fds(*pid)).sum();
         let shown = agent.unit(unit).unwrap_or_default();

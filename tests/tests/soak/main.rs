@@ -8,6 +8,7 @@ mod judge;
 mod load;
 mod slope;
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use leakwatch_tests::agent::Plan;
@@ -20,8 +21,9 @@ use load::Load;
 /// Seconds of churn, unless the variable says otherwise.
 const SHORT: u64 = 20;
 
-/// The unit of the churn itself.
-const CHURN: &str = "leakwatch-churn.service";
+/// The unit of the churn itself, by a name of this run: another may go on beside it.
+static CHURN: LazyLock<String> =
+    LazyLock::new(|| format!("leakwatch-churn-{}.service", std::process::id()));
 
 /// Between two looks at the agent, each of them a scrape.
 const EVERY: Duration = Duration::from_millis(500);
@@ -63,7 +65,7 @@ fn nothing_of_the_agent_grows_drifts_or_gets_lost() {
     let agent = Plan::new(&*config).under(&["sh", "-c", &enter, "sh"]).start();
     let own_unit = format!("{name}.service");
     let slice = mount.join(format!("{name}.slice"));
-    let Some(work) = Cgroup::make(&format!("/{name}.slice/{CHURN}")) else { return };
+    let Some(work) = Cgroup::make(&format!("/{name}.slice/{}", *CHURN)) else { return };
     let mut load =
         Load::start(&slice, &work, &format!("{name}-unit"), Duration::from_secs(seconds));
     agent.census();

@@ -12,6 +12,7 @@
 //! The census blocks, so it has a thread; acts block, so they run in the pool;
 //! everything between is done by [`turn::Turn`], in one place and in order.
 
+mod memory;
 mod pace;
 mod turn;
 mod worker;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::memory::Trimmer;
 use crate::attribution::hierarchy;
 use crate::config::Config;
 use crate::source::model::{Demand, Depth, Observation, ProcessId, ProcessSample, TaskEvent};
@@ -125,10 +126,15 @@ fn serve(
     glimpsed: &mpsc::UnboundedSender<Vec<ProcessSample>>,
 ) {
     let mut demanded = Duration::ZERO;
+    let mut trimmer = Trimmer::new();
     for order in inbox {
         let heard = match order {
             Order::Look(depth, events) => {
                 let since = thread_time().saturating_sub(std::mem::take(&mut demanded));
+                if depth == Depth::Whole {
+                    // The loop waits for this look, and has nothing else to do.
+                    trimmer.when_due();
+                }
                 looked.blocking_send(look(&mut source, depth, &events, since)).is_ok()
             }
             Order::Glimpse(ids) => glimpsed.send(source.glimpse(&ids)).is_ok(),

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 /// Between two times.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// A census takes and frees megabytes in a moment, and what lives on lies between them:
-/// the allocator's free pages stay with the process. In half an hour of units that came
-/// and went an agent grew to 66 MiB so, and to 52 MiB with this (`docs/hardening.md`).
+/// A census takes and frees megabytes in a moment, and what lives on lies between them,
+/// so that the allocator cannot shrink its heaps from the end: free pages stay with the
+/// process. What that came to is in `docs/hardening.md`.
 pub(super) struct Trimmer {
     last: Instant,
 }
@@ -18,8 +18,8 @@ impl Trimmer {
         Self { last: Instant::now() }
     }
 
-    /// Gives free pages back, once in a while. Takes some milliseconds per 100 MiB, in
-    /// which others who allocate wait: best where nobody works.
+    /// Gives free pages back, once in a while; others who allocate wait meanwhile. It took
+    /// 1 to 2 ms at 100,000 descriptors; `--log-level debug` says how long here.
     pub(super) fn when_due(&mut self) {
         if self.last.elapsed() < EVERY {
             return;
@@ -40,3 +40,33 @@ fn trim() {
 /// Other allocators do so by themselves.
 #[cfg(not(target_env = "gnu"))]
 fn trim() {}
+
+#[cfg(all(test, target_env = "gnu"))]
+mod tests {
+    use super::*;
+
+    fn resident_bytes() -> u64 {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+        pages * rustix::param::page_size() as u64
+    }
+
+    #[test]
+    fn free_pages_between_what_lives_on_go_back() {
+        const BLOCKS: usize = 64 * 1024;
+        let mut blocks: Vec<Option<Box<[u8]>>> =
+            (0..BLOCKS).map(|n| Some(vec![n as u8; 1024].into_boxed_slice())).collect();
+        // One in 64 lives on, so that the heap cannot shrink from its end.
+        for (n, block) in blocks.iter_mut().enumerate() {
+            if n % 64 != 63 {
+                *block = None;
+            }
+        }
+        let before = resident_bytes();
+        trim();
+        let after = resident_bytes();
+        // 63 MiB are free; other tests take and give meanwhile.
+        assert!(after + (32 << 20) < before, "{before} bytes before, {after} after");
+        assert_eq!(blocks.iter().flatten().count(), BLOCKS / 64);
+    }
+}

@@ -132,7 +132,7 @@ fn serve(
             Order::Look(depth, events) => {
                 let since = thread_time().saturating_sub(std::mem::take(&mut demanded));
                 if depth == Depth::Whole {
-                    // The loop waits for this look, and has nothing else to do.
+                    // Between two censuses least is allocated, and its budget pays for this, too.
                     trimmer.when_due();
                 }
                 looked.blocking_send(look(&mut source, depth, &events, since)).is_ok()

@@ -1,6 +1,7 @@
 //! What must hold of an agent after a while of churn.
 
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use leakwatch::detection::verdict::State;
@@ -18,16 +19,39 @@ struct Figure {
     name: &'static str,
     share: f64,
     slack: f64,
+    /// What stands for a third of the time.
+    typical: Typical,
     /// (when, how much)
     seen: Vec<(Duration, f64)>,
 }
 
+impl Figure {
+    fn typical(&self, within: Range<Duration>) -> Option<f64> {
+        let seen = self.seen.iter().filter(|(at, _)| within.contains(at));
+        let mut values: Vec<f64> = seen.map(|(_, v)| *v).collect();
+        values.sort_by(f64::total_cmp);
+        match self.typical {
+            Typical::Lowest => values.first().copied(),
+            Typical::Median => values.get(values.len() / 2).copied(),
+        }
+    }
+}
+
+/// Of the values of a third.
+#[derive(Clone, Copy)]
+enum Typical {
+    /// What comes and goes on top is not held: a scrape under way, a census.
+    Lowest,
+    /// It goes both ways: what the allocator gives back, it takes again within seconds,
+    /// and which looks fall in between is chance.
+    Median,
+}
+
 /// The agent's figures over time.
 ///
-/// Two things are judged, and either is enough for a complaint. The lowest value
-/// of each third: a scrape under way, a census that is being taken come and go.
-/// And the slope (`slope.rs`). The first third is warm-up. Maps are the host's, and
-/// others' processes are in them too.
+/// Two things are judged, and either is enough for a complaint: the typical value of
+/// the last third beside that of the second, and the slope (`slope.rs`). The first
+/// third is warm-up. Maps are the host's, and others' processes are in them too.
 pub struct Course {
     time: Duration,
     figures: [Figure; 5],
@@ -46,7 +70,13 @@ const PROCESSES: usize = 4;
 impl Course {
     /// Nothing seen yet of a run of this length.
     pub fn new(time: Duration) -> Self {
-        let figure = |name, share, slack| Figure { name, share, slack, seen: Vec::new() };
+        let figure = |name, share, slack| Figure {
+            name,
+            share,
+            slack,
+            typical: Typical::Lowest,
+            seen: Vec::new(),
+        };
         // Units that have gone are shown for ten minutes more, so a short run never
         // sees the end of their growth; a long one has it in its warm-up.
         let memory = if time / 3 < UNITS_SHOWN {
@@ -59,7 +89,7 @@ impl Course {
             figures: [
                 figure("descriptors", 0.0, 0.0),
                 figure("threads", 0.0, 0.0),
-                memory,
+                Figure { typical: Typical::Median, ..memory },
                 figure("births", 0.1, 1024.0),
                 figure("processes", 0.1, 256.0),
             ],
@@ -97,7 +127,8 @@ impl Course {
     pub fn complaints(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         for f in &self.figures {
-            let (Some(middle), Some(last)) = (self.floor(f, 1), self.floor(f, 2)) else {
+            let (Some(middle), Some(last)) = (f.typical(self.third(1)), f.typical(self.third(2)))
+            else {
                 wrong.push(format!("the agent's {} were seen too seldom", f.name));
                 continue;
             };
@@ -121,12 +152,10 @@ impl Course {
         slope::robust(&after.map(|(at, v)| (at.as_secs_f64(), *v)).collect::<Vec<_>>())
     }
 
-    /// The lowest value of a third of the time.
-    fn floor(&self, figure: &Figure, third: u32) -> Option<f64> {
-        let (from, to) = (self.time * third / 3, self.time * (third + 1) / 3);
-        // The last look is past the end.
-        let within = |at: Duration| at >= from && (at < to || third == 2);
-        figure.seen.iter().filter(|(at, _)| within(*at)).map(|(_, v)| *v).reduce(f64::min)
+    /// From when to when. The last look is past the end.
+    fn third(&self, third: u32) -> Range<Duration> {
+        let to = if third == 2 { Duration::MAX } else { self.time * (third + 1) / 3 };
+        self.time * third / 3..to
     }
 }
 
@@ -134,13 +163,13 @@ impl fmt::Display for Course {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} looks in {:?}; lowest of each third, highest of all, slope per hour after the first:",
+            "{} looks in {:?}; lowest of each third (memory: median), highest of all, slope per hour after the first:",
             self.looks, self.time
         )?;
         for figure in &self.figures {
-            let floor = |third| self.floor(figure, third).unwrap_or(f64::NAN);
+            let typical = |third| figure.typical(self.third(third)).unwrap_or(f64::NAN);
             let most = figure.seen.iter().map(|(_, v)| *v).fold(0.0, f64::max);
-            let (a, b, c) = (floor(0), floor(1), floor(2));
+            let (a, b, c) = (typical(0), typical(1), typical(2));
             let slope = self.slope(figure).unwrap_or(f64::NAN) * 3600.0;
             writeln!(f, "{:<14} {a:>8} {b:>8} {c:>8} {most:>8} {slope:>+10.1}", figure.name)?;
         }
@@ -230,4 +259,25 @@ pub fn ledger(agent: &Agent, load: &Load) -> Vec<String> {
         }
     }
     wrong
+}
+
+#[test]
+fn a_dip_is_no_floor_of_memory_and_a_step_is_a_rise() {
+    let course = |value: &dyn Fn(u64) -> f64| {
+        let mut course = Course::new(Duration::from_secs(1800));
+        for second in 0..1800 {
+            let at = Duration::from_secs(second);
+            for figure in &mut course.figures {
+                let flat = if figure.name == "resident KiB" { value(second) } else { 35.0 };
+                figure.seen.push((at, flat));
+            }
+        }
+        course.complaints()
+    };
+    let dips = course(&|second| if second == 700 { 44_228.0 } else { 52_500.0 });
+    assert!(dips.is_empty(), "{dips:?}");
+    let steps = course(&|second| if second < 1200 { 52_500.0 } else { 55_000.0 });
+    assert_eq!(steps.len(), 2, "by its typical value and by its slope: {steps:?}");
+    let late = course(&|second| if second < 1300 { 52_500.0 } else { 55_000.0 });
+    assert!(!late.is_empty(), "two thirds of the last third are higher");
 }

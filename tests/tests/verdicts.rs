@@ -76,6 +76,14 @@ const LEAKERS: &[Expected] = &[
         pinned: 10 * 8192,
     },
     Expected {
+        unit: "responses-leak",
+        rule: Rule::CloseWait,
+        kind: "socket",
+        held: 12,
+        names: "tcp",
+        pinned: 0,
+    },
+    Expected {
         unit: "logger-until-hup",
         rule: Rule::UnclosedLogHandle,
         kind: "log",
@@ -92,6 +100,7 @@ const INNOCENTS: &[&str] = &[
     "children-reaped",
     "logger-reopens",
     "connection-pool",
+    "responses-closed",
     "load",
     "file-burst",
 ];
@@ -126,6 +135,11 @@ fn start_leakers(dir: &str) -> Vec<Started> {
                 "--wait",
                 "1",
             ],
+        ),
+        tagged(
+            program("connections"),
+            "responses-leak",
+            &["--mode", "forget", "--count", "12", "--pace", "400"],
         ),
         tagged(
             program("rotating-logger"),
@@ -174,6 +188,11 @@ fn start_innocents(dir: &str) -> Vec<Started> {
             &["--mode", "reopen", "--log", &in_dir("logger-reopens.log"), "--pace", "300"],
         ),
         tagged(program("connections"), "connection-pool", &["--count", "60", "--pace", "50"]),
+        tagged(
+            program("connections"),
+            "responses-closed",
+            &["--mode", "close", "--count", "40", "--pace", "200"],
+        ),
         tagged(
             program("connections"),
             "load",

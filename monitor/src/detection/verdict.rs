@@ -44,6 +44,7 @@ impl fmt::Display for Resource {
 pub enum Rule {
     UnclosedLogHandle,
     DeletedFileHeld,
+    CloseWait,
     RisingFloor,
     ThreadGrowth,
     Zombie,
@@ -53,9 +54,10 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::UnclosedLogHandle,
         Self::DeletedFileHeld,
+        Self::CloseWait,
         Self::RisingFloor,
         Self::ThreadGrowth,
         Self::Zombie,
@@ -68,6 +70,7 @@ impl Rule {
         match self {
             Self::UnclosedLogHandle => "unclosed-log-handle",
             Self::DeletedFileHeld => "deleted-file-held",
+            Self::CloseWait => "close-wait",
             Self::RisingFloor => "rising-floor",
             Self::ThreadGrowth => "thread-growth",
             Self::Zombie => "zombie",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::ledger::Ledger;
 use crate::ledger::process::{Held, NO_SLOT, Process, Sight, held_flags};
 use crate::ledger::template;
-use crate::source::model::{FdBirth, FdKind, FdSample, FdTable};
+use crate::source::model::{FdBirth, FdKind, FdSample, FdTable, SocketState};
 use crate::time::Boottime;
 
 /// The rule that judges floors: what it leaves out is not counted for one.
@@ -156,6 +156,11 @@ impl Ledger {
         } else if h.deleted == Boottime(0) {
             h.deleted = look.now;
         }
+        if !peer_gone(sample) {
+            h.peer_gone = Boottime(0);
+        } else if h.peer_gone == Boottime(0) {
+            h.peer_gone = look.now;
+        }
         let partner = self.descriptions.get(h.file).and_then(|d| d.partner_of(p.serial));
         match partner {
             Some(partner) => {
@@ -211,6 +216,7 @@ impl Ledger {
             moved: look.now,
             resized: look.now,
             deleted: if sample.nlink == 0 { look.now } else { Boottime(0) },
+            peer_gone: if peer_gone(sample) { look.now } else { Boottime(0) },
             partner_gone: Boottime(0),
             birth,
             fd: sample.fd,
@@ -271,6 +277,10 @@ impl Ledger {
         self.templates.insert(Arc::clone(&new));
         new
     }
+}
+
+fn peer_gone(sample: &FdSample) -> bool {
+    sample.socket.is_some_and(SocketState::close_wait)
 }
 
 /// Notes that a descriptor has gone.

@@ -54,6 +54,8 @@ pub(crate) struct Held {
     pub resized: Boottime,
     /// First census that saw it deleted; 0 while it has a name.
     pub deleted: Boottime,
+    /// First census that saw the peer of a connection gone (CLOSE_WAIT); 0 otherwise.
+    pub peer_gone: Boottime,
     /// When the last other holder of the description exited; 0 otherwise.
     pub partner_gone: Boottime,
     /// What the probes know.

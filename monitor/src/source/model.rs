@@ -84,6 +84,14 @@ pub struct SocketState {
     pub state: u8,
 }
 
+impl SocketState {
+    /// `TCP_CLOSE_WAIT` of a stream over IP: the peer has sent its last byte and this
+    /// side has not closed. A unix socket has no such state.
+    pub fn close_wait(self) -> bool {
+        matches!((self.family, self.sock_type, self.state), (2 | 10, 1, 8))
+    }
+}
+
 /// The opening of a descriptor as a probe saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FdBirth {

@@ -14,7 +14,7 @@ const fn role(what: u8, kind: K, arg: u8) -> Role {
 fn table() -> Vec<(u32, Role)> {
     use Role as R;
     let opens = |k: K| role(R::RETURNS_FD, k, 1);
-    let mut t: Vec<(libc::c_long, Role)> = vec![
+    let everywhere: Vec<(libc::c_long, Role)> = vec![
         (libc::SYS_openat, opens(K::File)),
         (libc::SYS_openat2, opens(K::File)),
         (libc::SYS_open_by_handle_at, opens(K::File)),
@@ -54,7 +54,7 @@ fn table() -> Vec<(u32, Role)> {
     ];
     // The older calls, which newer architectures never had.
     #[cfg(target_arch = "x86_64")]
-    t.extend([
+    let older = vec![
         (libc::SYS_open, opens(K::File)),
         (libc::SYS_creat, opens(K::File)),
         (libc::SYS_pipe, role(R::WRITES_PAIR, K::Pipe, 0)),
@@ -63,8 +63,10 @@ fn table() -> Vec<(u32, Role)> {
         (libc::SYS_eventfd, opens(K::Eventfd)),
         (libc::SYS_signalfd, role(R::RETURNS_FD_IF_NEW, K::Signalfd, 0)),
         (libc::SYS_inotify_init, opens(K::Inotify)),
-    ]);
-    t.into_iter().map(|(n, r)| (n as u32, r)).collect()
+    ];
+    #[cfg(not(target_arch = "x86_64"))]
+    let older = Vec::new();
+    everywhere.into_iter().chain(older).map(|(n, r)| (n as u32, r)).collect()
 }
 
 /// The role of every system-call number, as the programs look it up.

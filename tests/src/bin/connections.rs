@@ -4,8 +4,12 @@
 //!   every `--pace` ms, and then uses them in turn for ever.
 //! - `--mode load`: clients come and go, each stays about `--stay` ms; their number
 //!   rises from zero to `--count` over `--rise` ms, falls again, and so on.
+//! - `--mode forget`: `--count` times, one every `--pace` ms, the server answers and
+//!   closes, and the client keeps its end: it stays in CLOSE_WAIT.
+//! - `--mode close`: the same for ever, and each client closes a beat later.
 //!
-//! Says `ready` when the pool is full, or when the load has risen and fallen once.
+//! Says `ready` when all are forgotten, when the pool is full, or when the load has risen and
+//! fallen once; in the mode `close` after `--count` of them.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -38,14 +42,52 @@ impl Pair {
 
 fn main() -> std::io::Result<()> {
     let flags = Flags::of_this_process();
-    let _control = Control::listen();
+    let control = Control::listen();
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let count = flags.get("count", 60_usize);
     let pace = flags.millis("pace", 50);
     match flags.get("mode", "pool".to_owned()).as_str() {
         "pool" => pool(&listener, count, pace),
+        "forget" => forget(&listener, count, pace, &control),
+        "close" => close(&listener, count, pace),
         _ => load(&listener, count, pace, flags.millis("rise", 6_000), flags.millis("stay", 800)),
     }
+}
+
+/// The end of a client whose server has answered and gone.
+fn answered(listener: &TcpListener) -> std::io::Result<TcpStream> {
+    let mut pair = Pair::connect(listener)?;
+    pair.talk()?;
+    Ok(pair.client)
+}
+
+fn forget(
+    listener: &TcpListener,
+    count: usize,
+    pace: Duration,
+    control: &Control,
+) -> std::io::Result<()> {
+    let mut forgotten = Vec::new();
+    let mut pace = Pace::new(pace);
+    for _ in 0..count {
+        pace.beat();
+        forgotten.push(answered(listener)?);
+    }
+    say("ready");
+    control.idle()
+}
+
+fn close(listener: &TcpListener, count: usize, pace: Duration) -> std::io::Result<()> {
+    let mut last = None;
+    let mut pace = Pace::new(pace);
+    for i in 1.. {
+        pace.beat();
+        last.replace(answered(listener)?);
+        if i == count {
+            say("ready");
+        }
+    }
+    Ok(())
 }
 
 fn pool(listener: &TcpListener, cap: usize, pace: Duration) -> std::io::Result<()> {

@@ -1,5 +1,6 @@
 //! The rules: each a pure function of the ledger.
 
+pub mod close_wait;
 pub mod deleted_file_held;
 pub mod headroom;
 pub mod orphan;
@@ -20,6 +21,7 @@ pub fn judge(ledger: &Ledger, config: &Detection, now: Boottime) -> Vec<Finding>
     [
         unclosed_log_handle::judge,
         deleted_file_held::judge,
+        close_wait::judge,
         rising_floor::judge,
         thread_growth::judge,
         zombie::judge,

@@ -20,7 +20,11 @@ fn leading(rules: &[Rule]) -> Option<Rule> {
 
 const fn is_near_certain(rule: Rule) -> bool {
     match rule {
-        Rule::UnclosedLogHandle | Rule::DeletedFileHeld | Rule::Zombie | Rule::Orphan => true,
+        Rule::UnclosedLogHandle
+        | Rule::DeletedFileHeld
+        | Rule::CloseWait
+        | Rule::Zombie
+        | Rule::Orphan => true,
         Rule::RisingFloor | Rule::ThreadGrowth | Rule::Headroom => false,
     }
 }
@@ -43,6 +47,13 @@ fn of_rule(rule: Rule, leak: &Leak) -> Vec<String> {
              `[[cleanup]]` rule with `do = \"signal\"`); a restart frees the space at once."
                 .to_owned(),
             look,
+        ],
+        Rule::CloseWait => vec![
+            "Close each connection when its peer has: after a read of 0 bytes or an error, and of \
+             an answer that is not read to its end. Most often it is an HTTP client whose response \
+             nobody closes."
+                .to_owned(),
+            format!("See the peers: `ss -tnp state close-wait | grep pid={pid},`."),
         ],
         Rule::RisingFloor => vec![
             "Find what opens and does not close; a pool without a cap does the same.".to_owned(),
@@ -79,7 +90,8 @@ fn of_rule(rule: Rule, leak: &Leak) -> Vec<String> {
             vec![gain, "See whether another verdict of this unit says why.".to_owned()]
         }
     };
-    let wants_opener = matches!(rule, Rule::UnclosedLogHandle | Rule::RisingFloor);
+    let wants_opener =
+        matches!(rule, Rule::UnclosedLogHandle | Rule::CloseWait | Rule::RisingFloor);
     if wants_opener && leak.opener.is_empty() {
         sentences.push(
             "The opener is not known yet: the probes come with the suspicion and see only what is \
@@ -116,6 +128,7 @@ mod tests {
         for (rule, part) in [
             (Rule::UnclosedLogHandle, "Close each log"),
             (Rule::DeletedFileHeld, "reopen its file after rotation"),
+            (Rule::CloseWait, "when its peer has"),
             (Rule::RisingFloor, "opens and does not close"),
             (Rule::ThreadGrowth, "Join or detach every thread"),
             (Rule::Zombie, "wait for its children"),
@@ -132,7 +145,8 @@ mod tests {
     #[test]
     fn the_first_near_certain_rule_is_the_one_that_advises() {
         use Rule::{
-            DeletedFileHeld, Headroom, Orphan, RisingFloor, ThreadGrowth, UnclosedLogHandle, Zombie,
+            CloseWait, DeletedFileHeld, Headroom, Orphan, RisingFloor, ThreadGrowth,
+            UnclosedLogHandle, Zombie,
         };
         for (rules, want) in [
             (&[UnclosedLogHandle, RisingFloor][..], UnclosedLogHandle),
@@ -140,6 +154,7 @@ mod tests {
             (&[UnclosedLogHandle, DeletedFileHeld, RisingFloor], UnclosedLogHandle),
             (&[DeletedFileHeld, UnclosedLogHandle], DeletedFileHeld),
             (&[RisingFloor, DeletedFileHeld], DeletedFileHeld),
+            (&[CloseWait, RisingFloor], CloseWait),
             (&[ThreadGrowth, Zombie], Zombie),
             (&[Zombie, Orphan], Zombie),
             (&[RisingFloor, Headroom], RisingFloor),

@@ -1,0 +1,184 @@
+//! `close-wait`: the peer of a connection has gone and the service has not closed its
+//! side. Near-certain.
+//!
+//! A TCP socket is in CLOSE_WAIT from the peer's FIN until close(2) (RFC 9293, section
+//! 3.3.2; `net/ipv4/tcp_input.c: tcp_fin`), and no keepalive or timeout of the kernel
+//! ends that: only the program can.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
+
+use crate::config::model::Detection;
+use crate::detection::finding::{Finding, Strength, named};
+use crate::detection::rules::leaves_out;
+use crate::detection::verdict::Rule;
+use crate::ledger::Ledger;
+use crate::ledger::process::{Held, Process};
+use crate::text;
+use crate::time::Boottime;
+
+const RULE: Rule = Rule::CloseWait;
+
+/// Separate censuses at which peers went. All connections of a pool lose theirs at once
+/// when the other side restarts, and wait until the pool next takes them out.
+const HABIT: usize = 3;
+
+/// Judges every connection whose peer has gone.
+pub fn judge(ledger: &Ledger, config: &Detection, _now: Boottime) -> Vec<Finding> {
+    let mut cohorts: BTreeMap<_, Vec<(&Process, &Held)>> = BTreeMap::new();
+    let mut seen = HashSet::new();
+    for p in ledger.processes().filter(|p| p.alive()) {
+        for h in p.held.iter().filter(|h| h.peer_gone.0 != 0) {
+            // A shutdown of one direction looks the same while the answer is sent.
+            if alone(p, h) < config.stale_after || leaves_out(ledger, RULE, h) {
+                continue;
+            }
+            // What fork has copied is one connection.
+            if ledger.exact_files() && !seen.insert((&*p.unit.name, h.file)) {
+                continue;
+            }
+            let cohort = p.cohorts.get(h.slot as usize).map_or("tcp", |c| &*c.template);
+            let key = (&*p.unit.name, p.invocation, h.kind, cohort);
+            cohorts.entry(key).or_default().push((p, h));
+        }
+    }
+    cohorts
+        .into_iter()
+        .filter_map(|((.., cohort), members)| verdict(ledger, config, cohort, &members))
+        .collect()
+}
+
+/// For how long the peer has been gone, as far as was seen.
+fn alone(p: &Process, h: &Held) -> Duration {
+    p.seen_at().since(h.peer_gone)
+}
+
+fn verdict(
+    ledger: &Ledger,
+    config: &Detection,
+    cohort: &str,
+    members: &[(&Process, &Held)],
+) -> Option<Finding> {
+    let held = members.len() as u64;
+    let times: BTreeSet<Boottime> = members.iter().map(|(_, h)| h.peer_gone).collect();
+    let strength = if held >= config.min_held && times.len() >= HABIT {
+        Strength::Confirms
+    } else if held >= config.min_held.div_ceil(2) {
+        Strength::Suspects
+    } else {
+        return None;
+    };
+    let mut finding = Finding::of_descriptors(ledger, RULE, strength, cohort.to_owned(), members)?;
+    let (oldest, newest) = (times.first()?, times.last()?);
+    let (p, _) = members.iter().max_by_key(|(p, h)| (alone(p, h), p.id, h.fd))?;
+    let again = match times.len() {
+        1 => "all at once".to_owned(),
+        n => format!("at {n} separate censuses within {}", text::duration(newest.since(*oldest))),
+    };
+    finding.evidence = vec![format!(
+        "{held} {} in CLOSE_WAIT: the {} gone, {again}, and the service has not closed; the longest for {}, in {}",
+        if held == 1 { "connection" } else { "connections" },
+        if held == 1 { "peer has" } else { "peers have" },
+        text::duration(p.seen_at().since(*oldest)),
+        named(p),
+    )];
+    Some(finding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attribution::unit::UnitKind;
+    use crate::detection::verdict::State;
+    use crate::ledger::testing::World;
+
+    const APP: (&str, UnitKind) = ("app.service", UnitKind::Service);
+    const CLOSE_WAIT: u8 = 8;
+
+    fn lose_peer(w: &mut World, p: u32, fd: u32) {
+        w.fd(p, fd).socket.as_mut().unwrap().state = CLOSE_WAIT;
+    }
+
+    fn client() -> (World, u32) {
+        let mut w = World::new();
+        let p = w.spawn(APP, 1, "/usr/bin/client");
+        w.connect(p);
+        w.looks(3);
+        (w, p)
+    }
+
+    #[test]
+    fn responses_that_nobody_closes() {
+        let (mut w, p) = client();
+        let mut fds = Vec::new();
+        for _ in 0..8 {
+            assert!(!w.ever_confirmed(), "not five of them are old enough yet");
+            let fd = w.connect(p);
+            fds.push(fd);
+            w.look();
+            lose_peer(&mut w, p, fd);
+            w.look();
+        }
+        w.looks(6);
+        let leak = w.only();
+        assert_eq!((leak.state, leak.held, &*leak.kind), (State::Confirmed, 8, "socket"));
+        assert_eq!((&*leak.cohort, &leak.rules[..]), ("tcp", &[RULE][..]));
+        assert!(leak.evidence[0].contains("8 connections in CLOSE_WAIT"), "{:?}", leak.evidence);
+        fds.iter().for_each(|fd| w.close(p, *fd));
+        w.look();
+        assert!(w.open_leaks().is_empty());
+    }
+
+    #[test]
+    fn a_pool_whose_server_restarts_is_suspected_only() {
+        let (mut w, p) = client();
+        let fds: Vec<u32> = (0..20).map(|_| w.connect(p)).collect();
+        w.looks(3);
+        fds.iter().for_each(|fd| lose_peer(&mut w, p, *fd));
+        w.looks(40);
+        assert_eq!(w.ask(judge), [(Strength::Suspects, 20)]);
+        assert!(!w.ever_confirmed());
+    }
+
+    #[test]
+    fn innocents() {
+        type Act = fn(&mut World, u32);
+        let table: [(&str, Act); 4] = [
+            ("closed soon after its peer", |w, p| {
+                for _ in 0..40 {
+                    let fd = w.connect(p);
+                    lose_peer(w, p, fd);
+                    w.looks(3);
+                    w.close(p, fd);
+                }
+            }),
+            ("established", |w, p| {
+                (0..40).for_each(|_| _ = w.connect(p));
+                w.looks(40);
+            }),
+            ("a unix socket of the same number", |w, p| {
+                for _ in 0..20 {
+                    let fd = w.connect(p);
+                    w.fd(p, fd).socket.as_mut().unwrap().family = 1;
+                    lose_peer(w, p, fd);
+                    w.looks(2);
+                }
+            }),
+            ("one that fork has copied six times", |w, p| {
+                let fd = w.connect(p);
+                lose_peer(w, p, fd);
+                for _ in 0..6 {
+                    let child = w.spawn(APP, p, "/usr/bin/worker");
+                    w.share(p, fd, child);
+                    w.looks(3);
+                }
+                w.looks(12);
+            }),
+        ];
+        for (name, act) in table {
+            let (mut w, p) = client();
+            act(&mut w, p);
+            assert_eq!(w.ask(judge), [], "{name}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod build_ebpf;
+mod cross;
 mod fuzz;
 mod lint;
 mod object;
@@ -39,7 +40,7 @@ enum Command {
         #[arg(last = true)]
         args: Vec<OsString>,
     },
-    /// Everything that must hold: setup, lint, verify-ebpf, unit tests, suites, kernels
+    /// Everything that must hold: setup, lint, verify-ebpf, unit tests, suites, aarch64, kernels
     Test,
     /// Formatting, clippy on both targets, dependencies, MSRV, tidiness, docs, rules
     Lint,

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::shell::{self, say};
 use crate::toolchain::{self, Toolchain};
-use crate::vm;
+use crate::{cross, vm};
 
 /// The checker of licences, bans and sources.
 const CARGO_DENY: &str = "0.20.2";
@@ -54,6 +54,7 @@ pub fn run() -> Result<()> {
     components()?;
     packages(&missing(&PROGRAMS))?;
     vm::install_emulator()?;
+    packages(&cross::PACKAGES)?;
     bpf_linker()?;
     bpf_compiler()?;
     cargo_deny()?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::shell::{self, say};
-use crate::{lint, setup, verify_ebpf, vm, workspace};
+use crate::{cross, lint, setup, verify_ebpf, vm, workspace};
 
 /// One selection of packages for all steps: another one would have other features
 /// of the same crates and compile them again.
@@ -13,13 +13,14 @@ pub const SELECTION: [&str; 4] = ["--locked", "--workspace", "--exclude", "leakw
 
 type Step = (&'static str, fn() -> Result<()>);
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     ("setup", setup::run),
     ("lint", lint::run),
     ("verify-ebpf", verify_ebpf::run),
     ("compile", compile),
     ("unit tests", unit_tests),
     ("suites", suites),
+    ("aarch64", cross::run),
     ("kernels", vm::short),
 ];
 

@@ -2,6 +2,7 @@
 //! under software emulation. Needs no KVM, no root and no network but apt's mirror.
 
 mod apt;
+mod arch;
 mod counted;
 mod cpio;
 mod emulator;
@@ -15,12 +16,11 @@ mod table;
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-pub use emulator::install as install_emulator;
+use arch::Arch;
 use figures::Figures;
 pub use guest::{Options as GuestOptions, run as guest};
 use kernel::{Kernel, Kernels, LINES, Line, SHORT};
@@ -31,9 +31,6 @@ use suites::Programs;
 use crate::shell::{self, say};
 use crate::workspace;
 
-/// The end of all patience with one machine. On an idle host the suite takes a
-/// third of it.
-const LIMIT: Duration = Duration::from_secs(600);
 /// Lines of the console that a failure shows.
 const TAIL: usize = 70;
 
@@ -46,6 +43,9 @@ pub struct Options {
     /// Three: the oldest, one in the middle, the newest
     #[arg(long, conflicts_with_all = ["kernels", "bench", "write_docs"])]
     short: bool,
+    /// Of which machine; what runs on aarch64 is cross-built, which takes some minutes
+    #[arg(long, value_enum, default_value_t, conflicts_with_all = ["short", "bench"])]
+    arch: Arch,
     /// Count instructions of workloads beside each mode instead of running the suite
     #[arg(long)]
     bench: bool,
@@ -59,23 +59,32 @@ pub struct Options {
 /// # Errors
 /// A kernel cannot be had, or its suite fails.
 pub fn run(options: &Options) -> Result<()> {
-    emulator::install()?;
+    let arch = options.arch;
+    emulator::install(arch)?;
     if options.short {
         return short();
     }
     let lines = if options.kernels.is_empty() { parse(&LINES) } else { options.kernels.clone() };
-    let mut kernels = Kernels::look()?;
+    let mut kernels = Kernels::look(arch)?;
     let kernels: Vec<Kernel> =
         lines.iter().map(|line| kernels.fetch(line)).collect::<Result<_>>()?;
     if options.bench {
         return bench(kernels, options.write_docs);
     }
-    let outcomes = boot_all(kernels)?;
+    let outcomes = boot_all(arch, kernels)?;
     if options.write_docs {
-        table::write(&workspace::root().join("docs/kernels.md"), &outcomes)?;
+        table::write(&workspace::root().join("docs/kernels.md"), arch, &outcomes)?;
         say("vm: docs/kernels.md is written");
     }
     judge(&outcomes)
+}
+
+/// What `cargo xtask test` needs of an emulator.
+///
+/// # Errors
+/// No suite of this machine's mirror has a good one.
+pub fn install_emulator() -> Result<()> {
+    emulator::install(Arch::X86)
 }
 
 /// The step of `cargo xtask test`: the oldest kernel, one in the middle, the newest.
@@ -97,17 +106,17 @@ pub fn short() -> Result<()> {
             Err(error) => say(&format!("SKIPPED: kernel {line} cannot be had: {error:#}")),
         }
     }
-    if had.is_empty() { Ok(()) } else { judge(&boot_all(had)?) }
+    if had.is_empty() { Ok(()) } else { judge(&boot_all(Arch::X86, had)?) }
 }
 
 fn parse(lines: &[&str]) -> Vec<Line> {
     lines.iter().filter_map(|line| line.parse().ok()).collect()
 }
 
-fn boot_all(kernels: Vec<Kernel>) -> Result<Vec<(Line, Outcome)>> {
-    let initramfs = initramfs(&suites::build()?)?;
-    let shape =
-        Shape { emulation: &machine::PARALLEL, words: &["vm-guest"], suffix: "", limit: LIMIT };
+fn boot_all(arch: Arch, kernels: Vec<Kernel>) -> Result<Vec<(Line, Outcome)>> {
+    let initramfs = initramfs(arch, &suites::build(arch)?)?;
+    let emulation = &machine::PARALLEL;
+    let shape = Shape { arch, emulation, words: &["vm-guest"], suffix: arch.suffix() };
     machine::each(kernels, &initramfs, &shape, |kernel, console| {
         let outcome = Outcome::read(console);
         explain(&kernel.line, &outcome, console);
@@ -116,10 +125,10 @@ fn boot_all(kernels: Vec<Kernel>) -> Result<Vec<(Line, Outcome)>> {
 }
 
 fn bench(kernels: Vec<Kernel>, write_docs: bool) -> Result<()> {
-    let initramfs = initramfs(&suites::build_to_count()?)?;
-    let words = ["vm-guest", "--bench"];
-    let shape =
-        Shape { emulation: &machine::COUNTED, words: &words, suffix: "-bench", limit: LIMIT };
+    let arch = Arch::X86;
+    let initramfs = initramfs(arch, &suites::build_to_count()?)?;
+    let (emulation, words) = (&machine::COUNTED, ["vm-guest", "--bench"]);
+    let shape = Shape { arch, emulation, words: &words, suffix: "-bench" };
     let all = machine::each(kernels, &initramfs, &shape, |_, console| {
         let figures = Figures::read(console);
         say(&figures::tables(std::slice::from_ref(&figures)));
@@ -172,17 +181,17 @@ fn judge(outcomes: &[(Line, Outcome)]) -> Result<()> {
 }
 
 /// Everything a machine needs, in one file.
-fn initramfs(programs: &Programs) -> Result<PathBuf> {
+fn initramfs(arch: Arch, programs: &Programs) -> Result<PathBuf> {
     let mut archive = cpio::Archive::default();
     for dir in ["proc", "sys", "dev", "tmp", "run", "bin"] {
         archive.directory(dir);
     }
-    for path in suites::libraries(programs)? {
+    for path in suites::libraries(arch, programs)? {
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         archive.program(path.to_string_lossy().trim_start_matches('/'), &bytes);
     }
     for (name, path) in programs {
-        let bytes = stripped(path)?;
+        let bytes = stripped(arch, path)?;
         match name.as_str() {
             "xtask" => archive.program("init", &bytes),
             // Two programs of Debian's that the test programs start.
@@ -194,7 +203,7 @@ fn initramfs(programs: &Programs) -> Result<PathBuf> {
             _ => archive.program(&format!("{}/{name}", suites::HOME), &bytes),
         }
     }
-    let file = workspace::target().join("vm/initramfs.cpio");
+    let file = workspace::target().join(format!("vm/initramfs{}.cpio", arch.suffix()));
     // Another run may be about to boot the one that is there.
     let new = file.with_extension(std::process::id().to_string());
     fs::write(&new, archive.finish())
@@ -204,9 +213,9 @@ fn initramfs(programs: &Programs) -> Result<PathBuf> {
 }
 
 /// Without symbols: half the size, and a backtrace in there is of no use.
-fn stripped(path: &std::path::Path) -> Result<Vec<u8>> {
+fn stripped(arch: Arch, path: &std::path::Path) -> Result<Vec<u8>> {
     let copy = tempfile::NamedTempFile::new_in(workspace::target().join("vm"))?;
-    let mut strip = shell::command("strip");
+    let mut strip = shell::command(arch.strip());
     strip.arg("-o").arg(copy.path()).arg(path);
     shell::capture(&mut strip).context("the initramfs needs binutils")?;
     fs::read(copy.path()).context("cannot read what strip wrote")

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
+use super::arch::Arch;
 use crate::shell::{self, say};
 use crate::workspace;
 
@@ -82,8 +83,8 @@ impl Mirrors {
 /// One set of suites.
 pub struct Apt {
     dir: PathBuf,
-    /// Installing must know what is there; resolving kernels must not.
-    knows_the_machine: bool,
+    /// For a machine that is not this one: what is installed here must not matter.
+    foreign: Option<Arch>,
 }
 
 impl Apt {
@@ -95,9 +96,9 @@ impl Apt {
         name: &str,
         mirrors: &Mirrors,
         suites: &[String],
-        knows_the_machine: bool,
+        foreign: Option<Arch>,
     ) -> Result<Self> {
-        let apt = Self { dir: workspace::target().join("vm").join(name), knows_the_machine };
+        let apt = Self { dir: workspace::target().join("vm").join(name), foreign };
         for dir in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(apt.dir.join(dir)).context("cannot make directories for apt")?;
         }
@@ -155,8 +156,9 @@ impl Apt {
             "Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled=false".into(),
             "APT::Update::Post-Invoke-Success=".into(),
         ];
-        if !self.knows_the_machine {
+        if let Some(arch) = self.foreign {
             options.push("Dir::State::status=/dev/null".into());
+            options.push(format!("APT::Architecture={}", arch.debian()));
         }
         if rustix::process::geteuid().is_root() {
             // The unprivileged user of apt cannot write into a clone.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::apt::{Apt, Mirrors};
+use super::arch::Arch;
 use crate::shell::{self, say};
 use crate::workspace;
 
@@ -24,7 +25,6 @@ const SUITES: [&str; 8] = [
     "trixie-backports",
     "sid",
 ];
-const FLAVOUR: &str = "-cloud-amd64";
 
 /// All lines of the matrix, oldest first; `7.x` is the newest there is of 7.
 pub const LINES: [&str; 6] = ["5.10", "6.1", "6.12", "6.18", "7.2", "7.x"];
@@ -68,12 +68,12 @@ struct Package {
 }
 
 impl Package {
-    fn parse(name: &str) -> Option<Self> {
+    fn parse(arch: Arch, name: &str) -> Option<Self> {
         let (binary, rest) = match name.strip_prefix("linux-binary-") {
             Some(rest) => (true, rest),
             None => (false, name.strip_prefix("linux-image-")?),
         };
-        let version = rest.strip_suffix(FLAVOUR)?;
+        let version = rest.strip_suffix(arch.debian())?.strip_suffix("-cloud-")?;
         let numbers: Vec<u64> = version
             .split(|c: char| !c.is_ascii_digit())
             .filter(|part| !part.is_empty())
@@ -86,10 +86,10 @@ impl Package {
 }
 
 /// The newest of a line among the names of packages.
-fn newest(names: &[String], line: &Line) -> Option<Package> {
+fn newest(arch: Arch, names: &[String], line: &Line) -> Option<Package> {
     names
         .iter()
-        .filter_map(|name| Package::parse(name))
+        .filter_map(|name| Package::parse(arch, name))
         .filter(|package| package.numbers.starts_with(&line.numbers))
         .max()
 }
@@ -129,7 +129,7 @@ pub fn fetch_patiently(lines: &[Line]) -> Vec<Result<Kernel>> {
 }
 
 fn attempt(lines: &[Line]) -> Vec<Result<Kernel>> {
-    match Kernels::look() {
+    match Kernels::look(Arch::X86) {
         Ok(mut kernels) => lines.iter().map(|line| kernels.fetch(line)).collect(),
         Err(error) => lines.iter().map(|_| Err(anyhow!("{error:#}"))).collect(),
     }
@@ -137,6 +137,7 @@ fn attempt(lines: &[Line]) -> Vec<Result<Kernel>> {
 
 /// What apt has, and a place for images.
 pub struct Kernels {
+    arch: Arch,
     apt: Apt,
     names: Vec<String>,
     /// The lists are of this run.
@@ -154,16 +155,19 @@ impl Kernels {
     ///
     /// # Errors
     /// This machine cannot have any of them.
-    pub fn look() -> Result<Self> {
+    pub fn look(arch: Arch) -> Result<Self> {
         if !cfg!(target_arch = "x86_64") {
-            bail!(
-                "the VMs run x86_64 kernels with what is built here: an x86_64 machine is needed"
-            );
+            bail!("the VMs run what is built or cross-built here: an x86_64 machine is needed");
         }
         let suites = SUITES.map(str::to_owned);
-        let apt = Apt::with("apt", &Mirrors::of_this_machine()?, &suites, false)?;
+        let apt = Apt::with(
+            &format!("apt{}", arch.suffix()),
+            &Mirrors::of_this_machine()?,
+            &suites,
+            Some(arch),
+        )?;
         let names = names(&apt)?;
-        Ok(Self { apt, names, updated: false })
+        Ok(Self { arch, apt, names, updated: false })
     }
 
     /// The newest kernel of a line, downloaded and unpacked. What the lists name can
@@ -185,7 +189,7 @@ impl Kernels {
     }
 
     fn fetch_listed(&self, line: &Line) -> Result<Kernel> {
-        let Package { name: package, .. } = newest(&self.names, line)
+        let Package { name: package, .. } = newest(self.arch, &self.names, line)
             .with_context(|| format!("no suite of this mirror has a cloud kernel {line}"))?;
         let dir = workspace::target().join("vm/kernels");
         let image = dir.join(&package);
@@ -218,7 +222,7 @@ mod tests {
 
     fn choose(line: &str, names: &[&str]) -> Option<String> {
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
-        newest(&names, &line.parse().expect("a line")).map(|p| p.name)
+        newest(Arch::X86, &names, &line.parse().expect("a line")).map(|p| p.name)
     }
 
     #[test]

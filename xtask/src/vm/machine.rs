@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 
-use super::emulator;
+use super::arch::Arch;
 use super::kernel::Kernel;
 use crate::shell::{self, say};
 use crate::workspace;
@@ -30,14 +30,14 @@ pub struct Console {
 
 /// How a machine runs.
 pub struct Shape<'a> {
+    /// What it is.
+    pub arch: Arch,
     /// `-accel` and what else the emulator wants to be told.
     pub emulation: &'a [&'a str],
     /// Words for init.
     pub words: &'a [&'a str],
     /// Of the file that keeps the console.
     pub suffix: &'a str,
-    /// The end of all patience.
-    pub limit: Duration,
 }
 
 /// Two processors, run by two threads: races are races.
@@ -93,11 +93,11 @@ fn boot(kernel: &Kernel, initramfs: &Path, shape: &Shape) -> Result<Console> {
     let logs = workspace::target().join("vm/logs");
     fs::create_dir_all(&logs)?;
     let file = logs.join(format!("{}{}.log", kernel.line, shape.suffix));
-    let append =
-        format!("console=ttyS0 panic=-1 quiet mitigations=off -- {}", shape.words.join(" "));
-    let mut qemu = Command::new(shell::need(emulator::PROGRAM)?);
-    qemu.args(shape.emulation);
-    qemu.args(["-cpu", "max", "-m", "1G", "-nographic", "-no-reboot", "-nodefaults"]);
+    let (console, words) = (shape.arch.console(), shape.words.join(" "));
+    let append = format!("console={console} panic=-1 quiet mitigations=off -- {words}");
+    let mut qemu = Command::new(shell::need(shape.arch.emulator())?);
+    qemu.args(shape.emulation).args(shape.arch.machine());
+    qemu.args(["-m", "1G", "-nographic", "-no-reboot", "-nodefaults"]);
     qemu.args(["-serial", "stdio", "-kernel"]).arg(&kernel.image);
     qemu.arg("-initrd").arg(initramfs).args(["-append", &append]);
     qemu.stdin(Stdio::null()).stdout(File::create(&file)?);
@@ -116,7 +116,7 @@ fn boot(kernel: &Kernel, initramfs: &Path, shape: &Shape) -> Result<Console> {
         if child.0.try_wait()?.is_some() {
             break false;
         }
-        if begun.elapsed() > shape.limit {
+        if begun.elapsed() > shape.arch.limit() {
             break true;
         }
         thread::sleep(Duration::from_millis(50));

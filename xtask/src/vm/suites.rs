@@ -1,5 +1,6 @@
 //! What runs inside a VM: what `cargo xtask test` has built already, with this
-//! machine's C library. There is no shell in there, and no Python.
+//! machine's C library; for aarch64 the same, cross-built and static. There is no shell
+//! in there, and no Python.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -8,6 +9,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::arch::Arch;
+use crate::cross;
 use crate::shell;
 use crate::test::SELECTION;
 
@@ -74,12 +77,12 @@ pub type Programs = BTreeMap<String, PathBuf>;
 ///
 /// # Errors
 /// The compiler's.
-pub fn build() -> Result<Programs> {
+pub fn build(arch: Arch) -> Result<Programs> {
     let names = STEPS.iter().filter(|step| step.program.is_none()).map(|step| step.name);
     let suites: Vec<&str> = names.flat_map(|name| ["--test", name]).collect();
     let mut found = Programs::new();
-    compile(cargo(["test", "--no-run"]).args(SELECTION).args(suites), &mut found)?;
-    compile(cargo(["build", "--bins"]).args(SELECTION), &mut found)?;
+    compile(cargo(arch, &["test", "--no-run"])?.args(SELECTION).args(suites), &mut found)?;
+    compile(cargo(arch, &["build", "--bins"])?.args(SELECTION), &mut found)?;
     let wanted = STEPS.iter().map(Step::file).chain(PROGRAMS.map(str::to_owned));
     choose(&found, wanted.chain(["xtask".to_owned()]))
 }
@@ -90,7 +93,7 @@ pub fn build() -> Result<Programs> {
 /// The compiler's.
 pub fn build_to_count() -> Result<Programs> {
     let mut found = Programs::new();
-    let mut build = cargo(["build", "--locked", "--release"]);
+    let mut build = cargo(Arch::X86, &["build", "--locked", "--release"])?;
     compile(build.args(["-p", "leakwatch", "-p", "xtask"]), &mut found)?;
     choose(&found, ["leakwatch", "xtask"].map(str::to_owned))
 }
@@ -104,11 +107,14 @@ fn choose(found: &Programs, wanted: impl IntoIterator<Item = String>) -> Result<
 }
 
 /// The shared libraries of these programs, each at the path where the dynamic linker
-/// looks for it.
+/// looks for it. Those for aarch64 have none.
 ///
 /// # Errors
 /// One is missing, or `ldd` is.
-pub fn libraries(programs: &Programs) -> Result<BTreeSet<PathBuf>> {
+pub fn libraries(arch: Arch, programs: &Programs) -> Result<BTreeSet<PathBuf>> {
+    if arch == Arch::Arm {
+        return Ok(BTreeSet::new());
+    }
     let mut ldd = shell::command("ldd");
     let said = shell::capture(ldd.args(programs.values())).context("the VMs need `ldd`")?;
     let words = said.lines().flat_map(str::split_ascii_whitespace);
@@ -123,10 +129,13 @@ fn suite_file(name: &str) -> String {
     format!("suite-{name}")
 }
 
-fn cargo<const N: usize>(words: [&str; N]) -> Command {
-    let mut cargo = shell::cargo(words);
+fn cargo(arch: Arch, words: &[&str]) -> Result<Command> {
+    let mut cargo = match arch {
+        Arch::X86 => shell::cargo(words),
+        Arch::Arm => cross::cargo(words)?,
+    };
     cargo.args(["--message-format", "json-render-diagnostics"]);
-    cargo
+    Ok(cargo)
 }
 
 /// Runs cargo and notes which executables it made.

@@ -14,7 +14,12 @@ fn main() -> std::io::Result<()> {
 
     for _ in 0..flags.get("times", 1_usize) {
         let paths: Vec<_> = (0..count).map(|i| dir.join(format!("part-{i}.dat"))).collect();
-        let open: Vec<File> = paths.iter().map(File::create).collect::<Result<_, _>>()?;
+        // Made one by one and open all at once: on a busy disk, making them takes so
+        // long that the burst would be a rise.
+        for path in &paths {
+            File::create(path)?;
+        }
+        let open: Vec<File> = paths.iter().map(File::open).collect::<Result<_, _>>()?;
         say(format_args!("open {}", open.len()));
         std::thread::sleep(hold);
         drop(open);

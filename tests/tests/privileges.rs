@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use leakwatch::detection::verdict::Rule;
+use leakwatch::detection::verdict::{Leak, Rule};
 use leakwatch_tests::agent::{Agent, FAST, Plan, run_under};
 use leakwatch_tests::component::{need_program, need_root};
 use leakwatch_tests::procfs;
@@ -137,6 +137,17 @@ fn a_leak_is_found(agent: &Agent, unit: &str, tag: &str, wrapper: &[&str]) {
     let all =
         children.iter().chain([&deployer.pid()]).filter_map(|pid| procfs::open_fds(*pid)).sum();
     assert_eq!(shown, Some(all));
+
+    // The states of sockets come from /proc, too; slowly, for a census by /proc of a
+    // busy host takes seconds, and it is to see them go at three separate ones.
+    let mut client = connections(agent, wrapper, &format!("{tag}-{unit}"));
+    let mut client =
+        Started::new(client.args(["--mode", "forget", "--count", "12", "--pace", "1000"]));
+    client.ready(LIMIT);
+    wait_until("connections whose peers have gone", LIMIT, || {
+        let is = |l: &Leak| l.rules.contains(&Rule::CloseWait) && l.held == 12 && l.cohort == "tcp";
+        agent.confirmed(unit).into_iter().find(is)
+    });
 }
 
 #[test]

@@ -29,6 +29,7 @@ pub(crate) mod roster;
 mod selftest;
 pub mod sizes;
 mod slots;
+mod sockets;
 mod spell;
 mod systemd;
 mod verifier;
@@ -50,6 +51,7 @@ use self::model::{
     SourceFigures, TaskEvent,
 };
 use self::roster::Numbers;
+use self::sockets::Sockets;
 use crate::config::model::{Config, ProbeMode, StackMode};
 use crate::time::{Boottime, ClockPair};
 
@@ -356,8 +358,14 @@ impl Source {
                 Err(e) => self.ladder.census_failed(&*e),
             }
         }
-        for p in processes.iter_mut().filter(|p| !p.zombie && !same(p)) {
+        let read = |p: &&mut ProcessSample| !p.zombie && !same(p);
+        for p in processes.iter_mut().filter(read) {
             p.fds = procfd::table_or_gone(&self.proc, p.id.pid);
+        }
+        // After all of them: a socket that is in a table is then in its namespace's, too.
+        let mut sockets = Sockets::default();
+        for p in processes.iter_mut().filter(|p| !p.zombie) {
+            sockets.describe(&self.proc, p.id.pid, &mut p.fds);
         }
     }
 

@@ -24,13 +24,13 @@ const RULE: Rule = Rule::CloseWait;
 const HABIT: usize = 3;
 
 /// Judges every connection whose peer has gone.
-pub fn judge(ledger: &Ledger, config: &Detection, _now: Boottime) -> Vec<Finding> {
+pub fn judge(ledger: &Ledger, config: &Detection, now: Boottime) -> Vec<Finding> {
     let mut cohorts: BTreeMap<_, Vec<(&Process, &Held)>> = BTreeMap::new();
     let mut seen = HashSet::new();
     for p in ledger.processes().filter(|p| p.alive()) {
         for h in p.held.iter().filter(|h| h.peer_gone.0 != 0) {
             // A shutdown of one direction looks the same while the answer is sent.
-            if alone(p, h) < config.stale_after || leaves_out(ledger, RULE, h) {
+            if now.since(h.peer_gone) < config.stale_after || leaves_out(ledger, RULE, h) {
                 continue;
             }
             // What fork has copied is one connection.
@@ -48,7 +48,8 @@ pub fn judge(ledger: &Ledger, config: &Detection, _now: Boottime) -> Vec<Finding
         .collect()
 }
 
-/// For how long the peer has been gone, as far as was seen.
+/// For how long the peer has been gone, as far as was seen. A census in part does not
+/// read a table whose numbers are the same, unless something of it is suspected.
 fn alone(p: &Process, h: &Held) -> Duration {
     p.seen_at().since(h.peer_gone)
 }
@@ -59,15 +60,20 @@ fn verdict(
     cohort: &str,
     members: &[(&Process, &Held)],
 ) -> Option<Finding> {
-    let held = members.len() as u64;
-    let times: BTreeSet<Boottime> = members.iter().map(|(_, h)| h.peer_gone).collect();
-    let strength = if held >= config.min_held && times.len() >= HABIT {
-        Strength::Confirms
-    } else if held >= config.min_held.div_ceil(2) {
-        Strength::Suspects
+    let times = |of: &[(&Process, &Held)]| -> BTreeSet<Boottime> {
+        of.iter().map(|(_, h)| h.peer_gone).collect()
+    };
+    let seen: Vec<_> =
+        members.iter().copied().filter(|(p, h)| alone(p, h) >= config.stale_after).collect();
+    let (strength, members) = if seen.len() as u64 >= config.min_held && times(&seen).len() >= HABIT
+    {
+        (Strength::Confirms, &seen[..])
+    } else if members.len() as u64 >= config.min_held.div_ceil(2) {
+        (Strength::Suspects, members)
     } else {
         return None;
     };
+    let (held, times) = (members.len(), times(members));
     let mut finding = Finding::of_descriptors(ledger, RULE, strength, cohort.to_owned(), members)?;
     let (oldest, newest) = (times.first()?, times.last()?);
     let (p, _) = members.iter().max_by_key(|(p, h)| (alone(p, h), p.id, h.fd))?;
@@ -138,6 +144,23 @@ mod tests {
         w.looks(40);
         assert_eq!(w.ask(judge), [(Strength::Suspects, 20)]);
         assert!(!w.ever_confirmed());
+    }
+
+    #[test]
+    fn a_table_that_is_not_read_again_is_suspected_and_no_more() {
+        let (mut w, p) = client();
+        for _ in 0..5 {
+            let fd = w.connect(p);
+            lose_peer(&mut w, p, fd);
+            w.look();
+        }
+        w.same.insert(p);
+        w.looks(20);
+        assert_eq!(w.ask(judge), [(Strength::Suspects, 5)]);
+        assert!(!w.ever_confirmed());
+        w.same.clear();
+        w.look();
+        assert_eq!(w.ask(judge), [(Strength::Confirms, 5)]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub fn printable(bytes: &[u8]) -> String {
 pub fn duration(d: std::time::Duration) -> String {
     let s = d.as_secs_f64();
     match s {
+        s if s > 0.0 && s < 1e-3 => format!("{:.0} µs", s * 1e6),
         s if s < 1.0 => format!("{:.0} ms", s * 1e3),
         s if s < 120.0 => format!("{s:.0} s"),
         s if s < 7_200.0 => format!("{:.0} min", s / 60.0),
@@ -64,6 +65,8 @@ mod tests {
 
     #[test]
     fn durations_and_sizes_read_well() {
+        assert_eq!(duration(Duration::from_micros(40)), "40 µs");
+        assert_eq!(duration(Duration::ZERO), "0 ms");
         assert_eq!(duration(Duration::from_millis(40)), "40 ms");
         assert_eq!(duration(Duration::from_secs(40)), "40 s");
         assert_eq!(duration(Duration::from_secs(3 * 3600)), "3.0 h");

@@ -347,6 +347,40 @@ fn workers_that_outlive_their_manager_are_orphans() {
 }
 
 #[test]
+fn one_of_many_that_stays_open_is_found_where_no_lowest_count_rises() {
+    if need_root().is_none() {
+        return;
+    }
+    // Only what the probes saw opened has a lifetime.
+    let config = FAST.replace("[watch]", "[watch]\nprobes = \"always\"");
+    let agent = Plan::new(format!("{config}{}{}", unit("rare", ""), unit("session", ""))).start();
+    let file = agent.dir().join("answer.dat");
+    std::fs::write(&file, "answer").expect("room for a file");
+    let file = file.display().to_string();
+    let start = |unit: &str, more: &[&str]| {
+        tagged(program("rare-leak"), unit, &[&["--file", &file], more].concat())
+    };
+    let mut leaker = start("rare", &[]);
+    let session = ["--mode", "session", "--every", "150", "--stay", "2500"];
+    let mut session = start("session", &session);
+    leaker.ready(LIMIT);
+    session.ready(LIMIT);
+    let leak = wait_until("a verdict on the twelve", LIMIT, || {
+        agent.confirmed("rare").into_iter().find(|l| l.held == 12)
+    });
+    assert!(leak.rules.contains(&Rule::Outlived), "{leak:#?}");
+    assert!(leak.kind == "regular" && leak.cohort.ends_with("/answer.dat"), "{leak:#?}");
+    assert!(leak.evidence.iter().any(|e| e.contains("lifetimes of their kind")), "{leak:#?}");
+    let by_this = [("unit", "session"), ("rule", "outlived")];
+    let count = || agent.metrics().sum("leakwatch_leaks_confirmed_total", &by_this);
+    stays(Duration::from_secs(4), || match count() {
+        None | Some(0.0) => Ok(()),
+        guilty => Err(guilty),
+    })
+    .unwrap_or_else(|_| panic!("sessions end: {:#?}", agent.confirmed("session")));
+}
+
+#[test]
 fn a_process_near_its_limit_is_a_warning_and_no_leak() {
     if need_root().is_none() {
         return;

@@ -224,7 +224,7 @@ fn held(findings: &[Finding]) -> u64 {
 }
 
 fn is_statistical(rule: Rule) -> bool {
-    matches!(rule, Rule::RisingFloor | Rule::ThreadGrowth)
+    matches!(rule, Rule::RisingFloor | Rule::Outlived | Rule::ThreadGrowth)
 }
 
 fn growth(findings: &[Finding], held: u64, held_first: u64, elapsed: Duration) -> f64 {

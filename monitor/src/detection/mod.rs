@@ -8,6 +8,7 @@ pub mod finding;
 mod growth;
 mod rise;
 pub mod rules;
+mod survival;
 pub mod verdict;
 
 pub use docket::{Change, Docket};

@@ -46,6 +46,7 @@ pub enum Rule {
     DeletedFileHeld,
     CloseWait,
     RisingFloor,
+    Outlived,
     ThreadGrowth,
     Zombie,
     Orphan,
@@ -54,11 +55,12 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::UnclosedLogHandle,
         Self::DeletedFileHeld,
         Self::CloseWait,
         Self::RisingFloor,
+        Self::Outlived,
         Self::ThreadGrowth,
         Self::Zombie,
         Self::Orphan,
@@ -72,6 +74,7 @@ impl Rule {
             Self::DeletedFileHeld => "deleted-file-held",
             Self::CloseWait => "close-wait",
             Self::RisingFloor => "rising-floor",
+            Self::Outlived => "outlived",
             Self::ThreadGrowth => "thread-growth",
             Self::Zombie => "zombie",
             Self::Orphan => "orphan",

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::attribution::unit::Unit;
 use crate::ledger::template::directory;
-use crate::source::model::{InvocationId, KernelStr, ProcessId, SystemdUnit, UnitFlows};
+use crate::source::model::{
+    FdKind, InvocationId, KernelStr, Lifetimes, ProcessId, SystemdUnit, UnitFlows,
+};
 use crate::time::Boottime;
 
 /// Daemons fork twice and let the first process go: within this time of the
@@ -61,6 +63,8 @@ pub(crate) struct UnitState {
     pub history: VecDeque<u64>,
     /// From the probes.
     pub flows: Option<UnitFlows>,
+    /// What they were when the present life began.
+    pub flows_before: Option<UnitFlows>,
     /// What systemd says of it.
     pub systemd: Option<Arc<SystemdUnit>>,
     /// Its present life in systemd's count; kept while systemd is not to be asked.
@@ -90,6 +94,7 @@ impl UnitState {
             last_seen: Boottime(0),
             history: VecDeque::new(),
             flows: None,
+            flows_before: None,
             systemd: None,
             invocation_id: None,
             unsettled: false,
@@ -99,8 +104,20 @@ impl UnitState {
         }
     }
 
+    /// Lifetimes that ended in the present life, where the probes count them: of a
+    /// kind that they know.
+    pub fn lifetimes(&self, kind: FdKind) -> Option<Lifetimes> {
+        let (now, before) = (self.flows.as_ref()?, self.flows_before.as_ref()?);
+        let mut flow = now.fds.get(&kind)?.clone();
+        if let Some(before) = before.fds.get(&kind) {
+            flow.subtract(before);
+        }
+        Some(flow.lifetimes)
+    }
+
     /// Begins the next life.
     pub fn begin(&mut self, at: Boottime) {
+        self.flows_before = None;
         if self.invocation > 0 {
             while self.past.len() >= PAST_LIVES {
                 self.past.pop_front();

@@ -299,6 +299,11 @@ impl Ledger {
         let mut flows = flows.unwrap_or_default();
         for (name, u) in &mut self.units {
             u.flows = flows.remove(name);
+            if u.over.is_some() {
+                u.flows_before = None;
+            } else if u.flows_before.is_none() {
+                u.flows_before.clone_from(&u.flows);
+            }
             u.tasks_max = None;
             let Some((total, cgroup, one)) = totals.get(name) else { continue };
             if *one {

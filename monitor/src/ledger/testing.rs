@@ -11,8 +11,8 @@ use crate::detection::verdict::{Leak, State};
 use crate::detection::{Change, Docket};
 use crate::ledger::Ledger;
 use crate::source::model::{
-    BootId, Depth, FdKind, FdSample, FdTable, KernelStr, Observation, ProcessId, ProcessSample,
-    SocketState, SourceFigures, SourceState, SystemdUnit, TaskEvent,
+    BootId, Depth, FdBirth, FdKind, FdSample, FdTable, KernelStr, Observation, ProcessId,
+    ProcessSample, SocketState, SourceFigures, SourceState, SystemdUnit, TaskEvent, UnitFlows,
 };
 use crate::time::{Boottime, ClockPair};
 
@@ -41,6 +41,7 @@ pub(crate) struct World {
     pub now: Boottime,
     pub changes: Vec<Change>,
     pub flows: bool,
+    counted: BTreeMap<Arc<str>, UnitFlows>,
     /// What the probes told of openers, by number.
     pub stacks: BTreeMap<u32, Vec<u64>>,
     pub task_probes: bool,
@@ -68,6 +69,7 @@ impl World {
             now: Boottime(1_000_000_000_000),
             changes: Vec::new(),
             flows: false,
+            counted: BTreeMap::new(),
             stacks: BTreeMap::new(),
             task_probes: false,
             exact: true,
@@ -156,6 +158,25 @@ impl World {
         f.kind = FdKind::Socket;
         f.socket = Some(SocketState { family: 2, sock_type: 1, state: 1 });
         fd
+    }
+
+    /// The probes saw the opening.
+    pub fn born(&mut self, pid: u32, fd: u32) {
+        let at = self.now;
+        self.fd(pid, fd).birth = Some(FdBirth { at, tid: pid, stack: None });
+    }
+
+    /// The probes saw one of a unit end whose life falls into a bucket.
+    pub fn ended(&mut self, unit: &str, kind: FdKind, bucket: usize) {
+        self.ended_often(unit, kind, bucket, 1);
+    }
+
+    /// They saw so many.
+    pub fn ended_often(&mut self, unit: &str, kind: FdKind, bucket: usize, times: u64) {
+        let flow = self.counted.entry(unit.into()).or_default().fds.entry(kind).or_default();
+        flow.opened += times;
+        flow.closed += times;
+        flow.lifetimes.buckets[bucket] += times;
     }
 
     fn free(&mut self, pid: u32) -> u32 {
@@ -268,7 +289,7 @@ impl World {
             processes: self.processes.values().map(|(p, _)| self.as_seen(p)).collect(),
             fd_probes: self.flows,
             task_probes: self.task_probes,
-            flows: self.flows.then(BTreeMap::new),
+            flows: self.flows.then(|| self.counted.clone()),
             stacks: self.stacks.clone(),
             pids_max: BTreeMap::new(),
             systemd: self.systemd.clone(),

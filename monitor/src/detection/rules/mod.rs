@@ -4,6 +4,7 @@ pub mod close_wait;
 pub mod deleted_file_held;
 pub mod headroom;
 pub mod orphan;
+pub mod outlived;
 pub mod rising_floor;
 pub mod thread_growth;
 pub mod unclosed_log_handle;
@@ -23,6 +24,7 @@ pub fn judge(ledger: &Ledger, config: &Detection, now: Boottime) -> Vec<Finding>
         deleted_file_held::judge,
         close_wait::judge,
         rising_floor::judge,
+        outlived::judge,
         thread_growth::judge,
         zombie::judge,
         orphan::judge,

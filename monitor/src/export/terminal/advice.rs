@@ -25,7 +25,7 @@ const fn is_near_certain(rule: Rule) -> bool {
         | Rule::CloseWait
         | Rule::Zombie
         | Rule::Orphan => true,
-        Rule::RisingFloor | Rule::ThreadGrowth | Rule::Headroom => false,
+        Rule::RisingFloor | Rule::Outlived | Rule::ThreadGrowth | Rule::Headroom => false,
     }
 }
 
@@ -60,6 +60,13 @@ fn of_rule(rule: Rule, leak: &Leak) -> Vec<String> {
             look,
             "If this is a known pool, name it in `[[ignore]]`.".to_owned(),
         ],
+        Rule::Outlived => vec![
+            "Find the path that returns without closing: most are closed, so it is an error, a \
+             timeout or a rare branch, and not the usual way."
+                .to_owned(),
+            look,
+            "If these are sessions that last, name them in `[[ignore]]`.".to_owned(),
+        ],
         Rule::ThreadGrowth => vec![
             format!("See what the threads are: `cat /proc/{pid}/task/*/comm | sort | uniq -c`."),
             "Join or detach every thread, or start them from a pool with a cap.".to_owned(),
@@ -90,8 +97,10 @@ fn of_rule(rule: Rule, leak: &Leak) -> Vec<String> {
             vec![gain, "See whether another verdict of this unit says why.".to_owned()]
         }
     };
-    let wants_opener =
-        matches!(rule, Rule::UnclosedLogHandle | Rule::CloseWait | Rule::RisingFloor);
+    let wants_opener = matches!(
+        rule,
+        Rule::UnclosedLogHandle | Rule::CloseWait | Rule::RisingFloor | Rule::Outlived
+    );
     if wants_opener && leak.opener.is_empty() {
         sentences.push(
             "The opener is not known yet: the probes come with the suspicion and see only what is \
@@ -130,6 +139,7 @@ mod tests {
             (Rule::DeletedFileHeld, "reopen its file after rotation"),
             (Rule::CloseWait, "when its peer has"),
             (Rule::RisingFloor, "opens and does not close"),
+            (Rule::Outlived, "returns without closing"),
             (Rule::ThreadGrowth, "Join or detach every thread"),
             (Rule::Zombie, "wait for its children"),
             (Rule::Orphan, "Stop the children with the service"),

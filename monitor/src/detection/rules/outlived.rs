@@ -1,0 +1,265 @@
+//! `outlived`: members that are open much longer than nearly all others of their kind
+//! ever were, one more and one more, and none of them is closed. Statistical.
+//!
+//! It finds what a floor hides: one leaked of a thousand, in a unit whose count goes up
+//! and down by hundreds.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
+
+use crate::config::model::Detection;
+use crate::detection::finding::{Finding, Strength};
+use crate::detection::rules::leaves_out;
+use crate::detection::survival::Survival;
+use crate::detection::verdict::Rule;
+use crate::ledger::Ledger;
+use crate::ledger::process::{Held, Process, held_flags};
+use crate::source::model::FdKind;
+use crate::text;
+use crate::time::Boottime;
+
+const RULE: Rule = Rule::Outlived;
+
+/// Lifetimes that must have ended before anything is said of them.
+const ENOUGH: u64 = 100;
+/// What may live on where nearly all have ended. Past it, what lives long is no
+/// exception, and `rising-floor` judges whether it grows.
+const EXCEPTIONS: f64 = 0.05;
+/// So many times as old as that is far from all others: buckets are powers of two.
+const FAR: u32 = 8;
+
+type Members<'a> = Vec<(&'a Process, &'a Held)>;
+
+/// Judges every cohort of a unit whose lifetimes the probes know.
+pub fn judge(ledger: &Ledger, config: &Detection, now: Boottime) -> Vec<Finding> {
+    let Some(attached) = ledger.fd_probes() else { return Vec::new() };
+    let mut kinds: BTreeMap<_, BTreeMap<(FdKind, &str), Members<'_>>> = BTreeMap::new();
+    let mut seen = HashSet::new();
+    for p in ledger.processes().filter(|p| p.alive()) {
+        let warm = p.warm_from + config.warmup;
+        for h in &p.held {
+            // Only what the probes saw opened has a lifetime that they will see end.
+            if h.birth.is_none() || h.opened < attached || !h.is(held_flags::OPENED_KNOWN) {
+                continue;
+            }
+            if h.opened < warm || leaves_out(ledger, RULE, h) {
+                continue;
+            }
+            let Some(cohort) = p.cohorts.get(h.slot as usize) else { continue };
+            if ledger.exact_files() && !seen.insert((&*p.unit.name, h.file)) {
+                continue;
+            }
+            let unit = (&*p.unit.name, p.invocation, as_probes_say(h.kind));
+            let cohort = (h.kind, &*cohort.template);
+            kinds.entry(unit).or_default().entry(cohort).or_default().push((p, h));
+        }
+    }
+    let mut findings = Vec::new();
+    for ((unit, _, kind), cohorts) in kinds {
+        let ended = ledger.unit(unit).and_then(|u| u.lifetimes(kind));
+        let Some(ended) = ended else { continue };
+        let ages = cohorts.values().flatten().map(|(_, h)| now.since(h.opened));
+        let survival = Survival::estimate(&ended, ages);
+        if survival.completed < ENOUGH {
+            continue;
+        }
+        let Some(usual) = survival.until(EXCEPTIONS) else { continue };
+        for ((_, template), members) in cohorts {
+            findings.extend(verdict(ledger, config, template, &members, usual, &survival));
+        }
+    }
+    findings
+}
+
+/// The probes know a kind from its system call: whatever has a path is one kind.
+fn as_probes_say(kind: FdKind) -> FdKind {
+    match kind {
+        FdKind::Log | FdKind::Directory | FdKind::Device => FdKind::Regular,
+        other => other,
+    }
+}
+
+fn verdict(
+    ledger: &Ledger,
+    config: &Detection,
+    template: &str,
+    members: &[(&Process, &Held)],
+    usual: Duration,
+    survival: &Survival,
+) -> Option<Finding> {
+    let old = (usual * FAR).max(config.window);
+    let outlived: Members<'_> =
+        members.iter().copied().filter(|(p, h)| p.seen_at().since(h.opened) >= old).collect();
+    let held = outlived.len() as u64;
+    if held < config.min_held.div_ceil(2) {
+        return None;
+    }
+    // Those of a pool, or of a start, came together; a leak goes on.
+    let window = (config.window.as_nanos() as u64).max(1);
+    let came: BTreeSet<u64> = outlived.iter().map(|(_, h)| h.opened.0 / window).collect();
+    let windows = u64::from(config.windows.max(1));
+    let closed = closed_when_old(&outlived);
+    let strength = match came.len() as u64 {
+        n if n >= windows && closed == 0 && held >= config.min_held => Strength::Confirms,
+        // Long sessions end some day, and each that does is one against it.
+        n if n >= windows.div_ceil(2) && closed * 10 <= held => Strength::Suspects,
+        _ if closed * 2 <= held => Strength::Sustains,
+        _ => return None,
+    };
+    let mut finding =
+        Finding::of_descriptors(ledger, RULE, strength, template.to_owned(), &outlived)?;
+    let youngest = outlived.iter().map(|(p, h)| p.seen_at().since(h.opened)).min()?;
+    finding.evidence = vec![format!(
+        "{held} opened in {} windows of {} are still open after {} and more, where {:.0} % of {} lifetimes of their kind ended within {}; {closed} so old were closed",
+        came.len(),
+        text::duration(config.window),
+        text::duration(youngest),
+        (1.0 - EXCEPTIONS) * 100.0,
+        survival.completed,
+        text::duration(usual),
+    )];
+    Some(finding)
+}
+
+/// Members of these cohorts at least a window old that were closed in the windows that
+/// are remembered.
+fn closed_when_old(members: &[(&Process, &Held)]) -> u64 {
+    let cohorts: BTreeMap<_, _> = members
+        .iter()
+        .filter_map(|(p, h)| Some(((p.serial, h.slot), p.cohorts.get(h.slot as usize)?)))
+        .collect();
+    let retired = |c: &crate::ledger::track::Cohort| {
+        let past: u64 = c.track.marks.iter().map(|m| u64::from(m.retired)).sum();
+        past + u64::from(c.track.retired)
+    };
+    cohorts.values().map(|c| retired(c)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attribution::unit::UnitKind;
+    use crate::detection::verdict::State;
+    use crate::ledger::testing::World;
+
+    const APP: (&str, UnitKind) = ("app.service", UnitKind::Service);
+
+    /// A warm service, whose probes are attached.
+    fn app() -> (World, u32) {
+        let mut w = World::new();
+        w.flows = true;
+        w.ended("app.service", FdKind::Socket, 20);
+        let p = w.spawn(APP, 1, "/usr/bin/app");
+        w.looks(20);
+        (w, p)
+    }
+
+    fn connect(w: &mut World, p: u32) -> u32 {
+        let fd = w.connect(p);
+        w.born(p, fd);
+        fd
+    }
+
+    /// Requests come and go all the while, and their number swings so that no floor
+    /// rises; `more` happens at each of so many looks.
+    fn busy(w: &mut World, p: u32, looks: usize, mut more: impl FnMut(&mut World, usize)) {
+        for i in 0..looks {
+            let requests = 10 + 40 * ((i / 6) % 2);
+            let open: Vec<u32> = (0..requests).map(|_| connect(w, p)).collect();
+            more(w, i);
+            w.look();
+            for fd in open {
+                w.close(p, fd);
+                // Half a second each.
+                w.ended("app.service", FdKind::Socket, 20);
+            }
+        }
+    }
+
+    #[test]
+    fn one_of_hundreds_is_found_where_no_floor_rises() {
+        let (mut w, p) = app();
+        busy(&mut w, p, 60, |w, i| {
+            if i % 6 == 0 {
+                connect(w, p);
+            }
+        });
+        let leak = w.only();
+        assert_eq!(leak.state, State::Confirmed, "{leak:#?}");
+        assert_eq!((&*leak.kind, &*leak.cohort), ("socket", "tcp"));
+        assert!(leak.rules.contains(&RULE), "{leak:#?}");
+        let by_floor = w.ask(super::super::rising_floor::judge);
+        assert!(by_floor.iter().all(|(s, _)| *s < Strength::Confirms), "{by_floor:?}");
+        assert_eq!(leak.held, 10, "all, for the last one has just become a window old");
+        assert!(leak.evidence.iter().any(|e| e.contains("95 %")), "{:?}", leak.evidence);
+    }
+
+    #[test]
+    fn innocents() {
+        type Act = fn(&mut World, u32);
+        let table: [(&str, Act); 5] = [
+            ("a pool that is filled once", |w, p| {
+                let mut filled = 0;
+                busy(w, p, 80, |w, _| {
+                    while filled < 20 {
+                        connect(w, p);
+                        filled += 1;
+                    }
+                });
+            }),
+            ("sessions that end after some minutes", |w, p| {
+                let mut sessions = std::collections::VecDeque::new();
+                busy(w, p, 120, |w, i| {
+                    if i % 3 == 0 {
+                        sessions.push_back(connect(w, p));
+                    }
+                    if sessions.len() > 8 {
+                        w.close(p, sessions.pop_front().unwrap());
+                        w.ended("app.service", FdKind::Socket, 27);
+                    }
+                });
+            }),
+            ("what was opened before the probes came", |w, p| {
+                (0..20).for_each(|_| _ = w.connect(p));
+                busy(w, p, 60, |_, _| ());
+            }),
+            ("long lives are nothing special", |w, p| {
+                w.ended_often("app.service", FdKind::Socket, 34, 200);
+                busy(w, p, 60, |w, i| {
+                    if i % 12 == 0 {
+                        connect(w, p);
+                    }
+                });
+            }),
+            ("too few lifetimes have ended to say anything", |w, p| {
+                for _ in 0..8 {
+                    connect(w, p);
+                    w.looks(6);
+                }
+            }),
+        ];
+        for (name, act) in table {
+            let (mut w, p) = app();
+            act(&mut w, p);
+            let confirmed: Vec<_> =
+                w.changes.iter().filter(|c| c.to == State::Confirmed).map(|c| &c.leak).collect();
+            let by_this = confirmed.iter().any(|l| l.rules.contains(&RULE));
+            assert!(!by_this, "{name}: {confirmed:#?}");
+            assert!(w.ask(judge).iter().all(|(s, _)| *s < Strength::Confirms), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_next_life_is_judged_by_its_own_lifetimes() {
+        let (mut w, p) = app();
+        busy(&mut w, p, 60, |_, _| ());
+        assert!(w.ledger.unit("app.service").unwrap().lifetimes(FdKind::Socket).is_some());
+        w.exit(p);
+        w.looks(2);
+        w.spawn(APP, 1, "/usr/bin/app");
+        w.looks(2);
+        let unit = w.ledger.unit("app.service").unwrap();
+        let ended: u64 = unit.lifetimes(FdKind::Socket).unwrap().buckets.iter().sum();
+        assert_eq!((unit.invocation, ended), (2, 0));
+    }
+}

@@ -15,6 +15,7 @@ pub mod events;
 mod fdkind;
 mod fdprobes;
 mod flows;
+mod kernelstr;
 mod known;
 mod ladder;
 pub mod model;

@@ -8,7 +8,7 @@ use leakwatch_common::LIFETIME_BUCKETS;
 use serde::{Deserialize, Serialize};
 
 pub use super::fdkind::FdKind;
-use crate::text;
+pub use super::kernelstr::KernelStr;
 use crate::time::{Boottime, ClockPair};
 
 /// `/proc/sys/kernel/random/boot_id` as a number: one life of the machine.
@@ -33,43 +33,6 @@ impl ProcessId {
     /// When it started, to 10 ms.
     pub fn started(&self) -> Boottime {
         Boottime(self.start_ticks.saturating_mul(10_000_000))
-    }
-}
-
-/// A byte string from the kernel (path, name, command line): any bytes but NUL.
-///
-/// `Display` escapes what could harm a terminal; `as_bytes` gives the truth.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct KernelStr(pub Arc<[u8]>);
-
-impl KernelStr {
-    /// The bytes as the kernel gave them.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl From<&[u8]> for KernelStr {
-    fn from(b: &[u8]) -> Self {
-        Self(b.into())
-    }
-}
-
-impl From<&str> for KernelStr {
-    fn from(s: &str) -> Self {
-        Self(s.as_bytes().into())
-    }
-}
-
-impl fmt::Display for KernelStr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&text::printable(&self.0))
-    }
-}
-
-impl fmt::Debug for KernelStr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", text::printable(&self.0))
     }
 }
 

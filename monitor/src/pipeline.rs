@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
+use jiff::Timestamp;
 use leakwatch_common::TASKS_PERIOD_MS;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -32,7 +33,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
 
-use self::turn::Turn;
+use self::turn::{Turn, announce};
 use self::worker::{Looked, Worker, thread_time};
 use crate::attribution::hierarchy;
 use crate::cleanup::{Audit, AuditError, Report};
@@ -43,6 +44,7 @@ use crate::source::events;
 use crate::source::model::{BootId, Depth, TaskEvent};
 use crate::source::{Source, SourceError};
 use crate::text;
+use crate::time::{Boottime, ClockPair};
 
 /// What `leakwatch watch` runs with.
 #[derive(Clone, Debug)]
@@ -105,8 +107,9 @@ pub fn run(options: Options) -> Result<(), Error> {
 /// There is no usable `/proc`.
 pub fn once(config: &Config) -> Result<Snapshot, Error> {
     let mut source = Source::open(config, hierarchy::choose)?;
-    let mut turn = Turn::new(config.clone(), Audit::memory())?;
-    turn.observed(source.look(Depth::Whole)?);
+    let now = ClockPair::now();
+    let mut turn = Turn::new(config.clone(), Audit::memory(), now.wall)?;
+    turn.observed(source.look(Depth::Whole)?, ClockPair::now());
     Ok(turn.snapshot())
 }
 
@@ -130,7 +133,7 @@ async fn watch(options: Options) -> Result<(), Error> {
     let boot = source.boot();
     let mut ring = source.task_ring().and_then(|r| readable(r, "task events"));
     let mut log = source.bpf_log().and_then(|l| readable(l, "the programs' log"));
-    let mut turn = Turn::new(options.config, audit)?;
+    let mut turn = Turn::new(options.config, audit, Timestamp::now())?;
 
     let view = Arc::new(View::new());
     let (stop, stopped) = watch::channel(false);
@@ -179,7 +182,7 @@ async fn watch(options: Options) -> Result<(), Error> {
                 match looked {
                     Looked::Saw(seen, cpu) => {
                         looked_at = Some((seen.depth, seen.countable, cpu));
-                        turn.observed(*seen);
+                        announce(&turn.observed(*seen, ClockPair::now()));
                         worker.demand(turn.demand());
                     }
                     Looked::Failed(e) => tracing::error!("the census failed: {e}"),
@@ -202,16 +205,16 @@ async fn watch(options: Options) -> Result<(), Error> {
                 // dropped, it sees for itself.
                 pending.truncate(100_000);
             }
-            Some(seen) = glimpses.recv() => worker.place(turn.glimpsed(&seen)),
+            Some(seen) = glimpses.recv() => worker.place(turn.glimpsed(&seen, Boottime::now())),
             () = sleep_until(next_judgement.unwrap_or_else(Instant::now)), if next_judgement.is_some() => {
                 next_judgement = None;
-                turn.judge();
+                announce(&turn.judge(ClockPair::now()));
                 worker.demand(turn.demand());
                 perform(&mut turn, &mut acts, &reported);
                 view.publish(Arc::new(turn.snapshot()));
             }
             Some(report) = reports.recv() => {
-                turn.reported(report);
+                turn.reported(report, ClockPair::now());
                 // Whether it worked is the census's to say, and soon.
                 next_look = Instant::now();
                 view.publish(Arc::new(turn.snapshot()));
@@ -237,7 +240,7 @@ async fn watch(options: Options) -> Result<(), Error> {
 
 /// Runs what the docket's verdicts call for, off the loop.
 fn perform(turn: &mut Turn, acts: &mut JoinSet<()>, reported: &mpsc::UnboundedSender<Report>) {
-    for act in turn.acts() {
+    for act in turn.acts(ClockPair::now()) {
         let reported = reported.clone();
         acts.spawn_blocking(move || {
             let _ = reported.send(act.perform());

@@ -1,7 +1,7 @@
 //! Whose process is whose: units of processes, remembered over the death of
 //! parents.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::cgroup;
@@ -94,6 +94,11 @@ impl Attribution {
         self.by_name =
             self.rules.iter().rev().map(|r| (r.unit.name.clone(), r.unit.clone())).collect();
         Ok(())
+    }
+
+    /// Names of user ids from here on, instead of asking the system.
+    pub fn tell_users(&mut self, names: BTreeMap<u32, KernelStr>) {
+        self.users.tell(names);
     }
 
     /// The units of `processes` (one census), index by index. Parents may come

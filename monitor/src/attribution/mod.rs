@@ -15,3 +15,4 @@ pub mod unit;
 mod users;
 
 pub use lineage::Attribution;
+pub use users::name_of;

@@ -1,7 +1,9 @@
 //! User names of user ids, for match rules that give a name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::CStr;
+
+use crate::source::model::KernelStr;
 
 /// Names of the user ids that were asked for.
 ///
@@ -11,13 +13,24 @@ use std::ffi::CStr;
 pub(super) struct Users {
     names: HashMap<u32, (Option<Vec<u8>>, u64)>,
     turn: u64,
+    /// Told, so that the system is not asked: whoever judges a record of another
+    /// machine, or of another day, must not.
+    told: Option<BTreeMap<u32, KernelStr>>,
 }
 
 impl Users {
+    /// Names from here on.
+    pub(super) fn tell(&mut self, names: BTreeMap<u32, KernelStr>) {
+        self.told = Some(names);
+    }
+
     /// The name of `uid`; `None` where it has none.
     pub(super) fn name(&mut self, uid: u32) -> Option<&[u8]> {
+        if let Some(told) = &self.told {
+            return told.get(&uid).map(KernelStr::as_bytes);
+        }
         let turn = self.turn;
-        let entry = self.names.entry(uid).or_insert_with(|| (lookup(uid), turn));
+        let entry = self.names.entry(uid).or_insert_with(|| (name_of(uid), turn));
         entry.1 = turn;
         entry.0.as_deref()
     }
@@ -30,8 +43,9 @@ impl Users {
     }
 }
 
-/// Asks the system's user database (files, LDAP, systemd: whatever is set up).
-fn lookup(uid: u32) -> Option<Vec<u8>> {
+/// Asks the system's user database (files, LDAP, systemd: whatever is set up) for
+/// the name of a user id; `None` where it has none.
+pub fn name_of(uid: u32) -> Option<Vec<u8>> {
     let mut buffer = vec![0 as libc::c_char; 1024];
     loop {
         // SAFETY: `passwd` is a C struct of integers and pointers, for which all
@@ -69,5 +83,13 @@ mod tests {
         users.name(0);
         users.turn();
         assert_eq!(users.names.len(), 1);
+    }
+
+    #[test]
+    fn whoever_was_told_asks_nobody() {
+        let mut users = Users::default();
+        users.tell(BTreeMap::from([(7, "svc".into())]));
+        assert_eq!(users.name(7), Some(&b"svc"[..]));
+        assert_eq!(users.name(0), None);
     }
 }

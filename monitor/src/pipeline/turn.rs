@@ -1,6 +1,9 @@
 //! What the loop does with an observation: all stages, in order.
+//!
+//! It reads no clock and asks nobody once the names of users are told: the same
+//! calls give the same verdicts, which is what `trace` records and replays.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +18,7 @@ use crate::detection::{Change, Docket};
 use crate::export::snapshot::Snapshot;
 use crate::ledger::Ledger;
 use crate::source::model::{
-    Demand, Depth, Observation, ProcessId, ProcessSample, SourceFigures, SourceState, TaskEvent,
+    Demand, Depth, KernelStr, Observation, ProcessId, ProcessSample, SourceFigures, SourceState, TaskEvent,
 };
 use crate::time::{Boottime, ClockPair};
 
@@ -45,7 +48,11 @@ pub(super) struct Turn {
 
 impl Turn {
     /// Nothing seen yet.
-    pub(super) fn new(config: Config, audit: Audit) -> Result<Self, globset::Error> {
+    pub(super) fn new(
+        config: Config,
+        audit: Audit,
+        started: Timestamp,
+    ) -> Result<Self, globset::Error> {
         Ok(Self {
             attribution: Attribution::new(&config.units)?,
             ledger: Ledger::new(&config)?,
@@ -56,7 +63,7 @@ impl Turn {
             glimpsed: HashMap::new(),
             sources: Vec::new(),
             figures: SourceFigures::default(),
-            started: Timestamp::now(),
+            started,
             reload_ok: true,
             rules_checked: false,
             pace: Pace::new(&config.watch),
@@ -82,8 +89,13 @@ impl Turn {
         self.reload_ok = false;
     }
 
-    /// Takes an observation through all stages.
-    pub(super) fn observed(&mut self, seen: Observation) {
+    /// Names of user ids from here on; none is asked for any more.
+    pub(super) fn tell_users(&mut self, names: BTreeMap<u32, KernelStr>) {
+        self.attribution.tell_users(names);
+    }
+
+    /// Takes an observation through all stages; gives the verdicts that changed.
+    pub(super) fn observed(&mut self, seen: Observation, now: ClockPair) -> Vec<Change> {
         let members = self.attribution.observe(&seen.processes);
         self.units = seen
             .processes
@@ -100,8 +112,9 @@ impl Turn {
         self.sources.clone_from(&seen.sources);
         self.figures = seen.figures.clone();
         self.ledger.census(seen, &members);
-        self.judge();
+        let changes = self.judge(now);
         self.engine.verify(&self.leaks, self.ledger.clock());
+        changes
     }
 
     /// A census took so much processor time, with all that came of it.
@@ -152,36 +165,43 @@ impl Turn {
     }
 
     /// Takes in what was asked after; says whose each is.
-    pub(super) fn glimpsed(&mut self, seen: &[ProcessSample]) -> Vec<(ProcessId, Arc<str>)> {
+    pub(super) fn glimpsed(
+        &mut self,
+        seen: &[ProcessSample],
+        now: Boottime,
+    ) -> Vec<(ProcessId, Arc<str>)> {
         let placed: Vec<_> =
             seen.iter().map(|p| (p.id, self.attribution.glimpse(p).name.clone())).collect();
-        let now = Boottime::now();
         self.glimpsed.extend(placed.iter().map(|(id, unit)| (*id, (unit.clone(), now))));
         self.units.extend(placed.iter().cloned());
         placed
     }
 
-    /// Brings the verdicts up to date.
-    pub(super) fn judge(&mut self) {
-        for change in self.docket.judge(&self.ledger, &self.config, ClockPair::now()) {
-            announce(&change);
-        }
+    /// Brings the verdicts up to date; gives those that changed.
+    pub(super) fn judge(&mut self, now: ClockPair) -> Vec<Change> {
+        let changes = self.docket.judge(&self.ledger, &self.config, now);
         self.leaks = self.docket.leaks();
+        changes
+    }
+
+    /// All verdicts, those that are over last.
+    pub(super) fn leaks(&self) -> &[Leak] {
+        &self.leaks
     }
 
     /// What is to be done about them.
-    pub(super) fn acts(&mut self) -> Vec<Act> {
+    pub(super) fn acts(&mut self, now: ClockPair) -> Vec<Act> {
         let docket = &self.docket;
         let members = |leak: &str| {
             let members = docket.members(leak).into_iter();
             members.map(|m| Target { id: m.id, cgroup: m.cgroup, comm: m.comm }).collect()
         };
-        self.engine.consider(&self.leaks, &members, ClockPair::now())
+        self.engine.consider(&self.leaks, &members, now)
     }
 
     /// An act is done.
-    pub(super) fn reported(&mut self, report: Report) {
-        self.engine.finished(report, ClockPair::now());
+    pub(super) fn reported(&mut self, report: Report, now: ClockPair) {
+        self.engine.finished(report, now);
     }
 
     /// What deserves probes now.
@@ -228,7 +248,12 @@ impl Turn {
     }
 }
 
-fn announce(change: &Change) {
+/// Logs verdicts that changed.
+pub(super) fn announce(changes: &[Change]) {
+    changes.iter().for_each(say);
+}
+
+fn say(change: &Change) {
     let Leak { id, unit, held, kind, .. } = &change.leak;
     // A verdict that is over says why in its last sentence.
     let evidence = &change.leak.evidence;
@@ -250,7 +275,7 @@ mod tests {
     #[test]
     fn a_census_that_began_before_does_not_undo_what_was_asked_since() {
         let mut w = World::new();
-        let mut turn = Turn::new(w.config.clone(), Audit::memory()).unwrap();
+        let mut turn = Turn::new(w.config.clone(), Audit::memory(), Timestamp::UNIX_EPOCH).unwrap();
         let placed = |turn: &Turn| {
             let units = turn.demand().units;
             units.iter().map(|(_, unit)| unit.to_string()).collect::<Vec<_>>()
@@ -262,13 +287,14 @@ mod tests {
         let newcomer = w.process(p).clone();
 
         // It was asked after while the census ran, whose answer comes later.
-        turn.glimpsed(&[newcomer]);
-        turn.observed(old.clone());
+        turn.glimpsed(&[newcomer], old.at.boot);
+        turn.observed(old.clone(), old.at);
         assert_eq!(placed(&turn), ["new.service"]);
 
         // What began afterwards knows best: here, that it was moved back.
-        let later = Observation { began: Boottime::now() + Duration::from_secs(1), ..old };
-        turn.observed(later);
+        let at = old.at;
+        let later = Observation { began: at.boot + Duration::from_secs(1), ..old };
+        turn.observed(later, at);
         assert_eq!(placed(&turn), ["old.service"]);
     }
 }

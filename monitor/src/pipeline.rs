@@ -14,6 +14,7 @@
 
 mod memory;
 mod pace;
+pub mod trace;
 mod turn;
 mod worker;
 

@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::listen::{host_name, listen_address, telemetry_path};
+use super::size::size;
 use super::url::BaseUrl;
 
 /// What the exit status of every command means.
@@ -35,6 +37,10 @@ pub(super) enum Command {
     Status(StatusFlags),
     /// Show one verdict with all its evidence
     Explain(ExplainFlags),
+    /// Write down what the agent sees, for `replay`
+    Record(RecordFlags),
+    /// Judge what `record` has written
+    Replay(ReplayFlags),
     /// Say what this host allows, what is blind and what to grant
     Doctor(DoctorFlags),
     /// Check, explain or show the configuration
@@ -124,6 +130,42 @@ pub(super) struct ExplainFlags {
     pub(super) id: String,
     #[command(flatten)]
     pub(super) agent: AgentFlags,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RecordFlags {
+    /// The trace to write; others may not read it, for names, paths and command lines
+    /// of this host are in it
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) config: ConfigFlag,
+    /// Stop after so long, such as 90s or 2h; without it at SIGINT or SIGTERM
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(super) duration: Option<Duration>,
+    /// Stop when the trace has so many bytes, such as 500MiB
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
+    pub(super) max_size: u64,
+    /// Replace FILE if it exists
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Print verdicts as JSON: an object for each change, and all of them at the end
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Least severe messages to log
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Warn)]
+    pub(super) log_level: LogLevel,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReplayFlags {
+    /// The trace; `-` is standard input
+    pub(super) file: PathBuf,
+    /// Print verdicts as JSON: an object for each change, and all of them at the end
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Judge by this configuration file instead of what the trace was recorded with
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -230,6 +272,18 @@ mod tests {
             &["status"][..],
             &["status", "--json", "--url", "http://[::1]:9", "--config", "/a"],
             &["explain", "0123456789ab", "--url=http://h:1"],
+            &["record", "/t"],
+            &[
+                "record",
+                "/t",
+                "--config=/a",
+                "--duration=2h",
+                "--max-size=5MiB",
+                "--force",
+                "--json",
+            ],
+            &["replay", "/t"],
+            &["replay", "-", "--json", "--config", "/a"],
             &["doctor", "--json", "--config=/a"],
             &["config", "check"],
             &["config", "check", "/a"],
@@ -255,6 +309,9 @@ mod tests {
             (&["watch", "--log-level=loud"], "[possible values: error, warn, info, debug, trace]"),
             (&["status", "--url=https://h"], "https is not supported"),
             (&["explain"], "<ID>"),
+            (&["record"], "<FILE>"),
+            (&["record", "/t", "--max-size=many"], "write such as 500MiB"),
+            (&["record", "/t", "--duration=long"], "--duration"),
             (&["completions", "bassh"], "'bash'"),
         ] {
             let error = parse(args).unwrap_err();

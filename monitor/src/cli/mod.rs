@@ -15,6 +15,9 @@ mod logging;
 mod output;
 mod pages;
 mod paths;
+mod record;
+mod replay;
+mod size;
 mod status;
 mod url;
 mod watch;
@@ -45,6 +48,8 @@ fn run(command: &Command) -> Result<ExitCode, Failure> {
         Command::Watch(flags) => watch::run(flags),
         Command::Status(flags) => status::run(flags),
         Command::Explain(flags) => explain::run(flags),
+        Command::Record(flags) => record::run(flags),
+        Command::Replay(flags) => replay::run(flags),
         Command::Doctor(flags) => doctor::run(flags),
         Command::Config(command) => config::run(command),
         Command::Completions { shell } => pages::completions(*shell),

@@ -18,7 +18,8 @@ use crate::detection::{Change, Docket};
 use crate::export::snapshot::Snapshot;
 use crate::ledger::Ledger;
 use crate::source::model::{
-    Demand, Depth, KernelStr, Observation, ProcessId, ProcessSample, SourceFigures, SourceState, TaskEvent,
+    Demand, Depth, KernelStr, Observation, ProcessId, ProcessSample, SourceFigures, SourceState,
+    TaskEvent,
 };
 use crate::time::{Boottime, ClockPair};
 

@@ -1,0 +1,84 @@
+use super::story::{header, story};
+use super::{replayed, unpacked, written};
+use crate::config::Config;
+use crate::detection::verdict::Leak;
+use crate::pipeline::trace::{Entry, Format, Reader};
+use crate::source::model::FdTable;
+
+#[test]
+fn what_was_written_is_read_again() {
+    let story = story(40);
+    let trace = written(&header(), &story);
+    let mut reader = Reader::new(trace.as_slice()).unwrap();
+    assert_eq!(reader.header(), &header());
+    for (i, entry) in story.iter().enumerate() {
+        assert_eq!(reader.next_entry().unwrap().as_ref(), Some(entry), "entry {i}");
+    }
+    assert_eq!(reader.next_entry().unwrap(), None);
+    assert_eq!(reader.ended(), Some("the test is over"));
+    // Unpacked it is read as well, which is how one is edited.
+    let text = unpacked(&trace);
+    let mut reader = Reader::new(text.as_bytes()).unwrap();
+    assert_eq!(std::iter::from_fn(|| reader.next_entry().unwrap()).collect::<Vec<_>>(), story);
+}
+
+#[test]
+fn two_replays_say_the_same_and_find_the_leak() {
+    let trace = written(&header(), &story(60));
+    for format in [Format::Text, Format::Json] {
+        let (first, replay, result) = replayed(&trace, format, None);
+        result.unwrap();
+        assert_eq!((replay.looks, replay.span.as_secs()), (60, 59 * 5));
+        for _ in 0..5 {
+            assert_eq!(replayed(&trace, format, None).0, first);
+        }
+        assert!(first.contains("leaky.service"), "{first}");
+        assert!(first.lines().any(|l| l.contains("confirmed")), "{first}");
+    }
+    let (text, ..) = replayed(&trace, Format::Text, None);
+    assert!(text.lines().last().unwrap().starts_with("at the end: "), "{text}");
+    let (json, ..) = replayed(&trace, Format::Json, None);
+    let last: serde_json::Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();
+    let leaks: Vec<Leak> = serde_json::from_value(last["leaks"].clone()).unwrap();
+    assert!(leaks.iter().any(|l| &*l.unit == "leaky.service"), "{leaks:#?}");
+}
+
+#[test]
+fn another_config_judges_otherwise() {
+    let trace = written(&header(), &story(60));
+    let mut lenient = crate::ledger::testing::config();
+    lenient.detection.min_held = 1000;
+    let (text, ..) = replayed(&trace, Format::Text, Some(&lenient));
+    assert!(text.lines().last().unwrap().starts_with("at the end: 0 confirmed"), "{text}");
+}
+
+#[test]
+fn what_stays_the_same_is_not_written_again() {
+    let story = story(1);
+    let Some(Entry::Look(seen, judged)) = story.last() else { panic!("the last is a look") };
+    let mut many = seen.clone();
+    let FdTable::Full(fds) = &mut many.processes[0].fds else { panic!("seen in full") };
+    let sample = fds[0].clone();
+    fds.clear();
+    fds.extend((0..20_000).map(|fd| crate::source::model::FdSample { fd, ..sample.clone() }));
+    let look = Entry::Look(many, *judged);
+    let once = unpacked(&written(&header(), std::slice::from_ref(&look)));
+    let twice = unpacked(&written(&header(), &[look.clone(), look.clone()]));
+    assert!(once.lines().all(|line| line.len() < 2 << 20), "long tables are cut");
+    let more = twice.len() - once.len();
+    assert!(more < 1000, "{more} bytes for the same again");
+    let mut reader = Reader::new(twice.as_bytes()).unwrap();
+    for _ in 0..2 {
+        assert_eq!(reader.next_entry().unwrap(), Some(look.clone()));
+    }
+}
+
+#[test]
+fn what_cleanup_would_do_is_left_out() {
+    let config = crate::config::parse("[[cleanup]]\nrule = \"*\"\ndo = \"notify\"\n", "x").unwrap();
+    assert_eq!(config.cleanup.len(), 1);
+    let trace = written(&header(), &[Entry::Config(Box::new(config))]);
+    let mut reader = Reader::new(trace.as_slice()).unwrap();
+    let want = Entry::Config(Box::new(Config::default()));
+    assert_eq!(reader.next_entry().unwrap(), Some(want));
+}

@@ -15,7 +15,7 @@ pub(super) fn run(flags: &ReplayFlags) -> Result<ExitCode, Failure> {
     let config = flags.config.as_deref().map(config::load).transpose()?;
     let refused =
         |why: &dyn std::fmt::Display| Failure::Failed(format!("{}: {why}", flags.file.display()));
-    let from: Box<dyn BufRead> = if flags.file.as_os_str() == "-" {
+    let from: Box<dyn BufRead + Send> = if flags.file.as_os_str() == "-" {
         Box::new(BufReader::new(io::stdin()))
     } else {
         let file = File::open(&flags.file).map_err(|e| refused(&format!("cannot read it: {e}")))?;

@@ -12,7 +12,7 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// Reads line by line.
 pub(super) struct Lines<'a> {
-    from: Box<dyn BufRead + 'a>,
+    from: Box<dyn BufRead + Send + 'a>,
     line: Vec<u8>,
     number: u64,
 }
@@ -34,9 +34,9 @@ pub(super) enum NoLine {
 
 impl<'a> Lines<'a> {
     /// Of a text that gzip has packed, or of the text itself.
-    pub fn new(mut from: impl BufRead + 'a) -> io::Result<Self> {
+    pub fn new(mut from: impl BufRead + Send + 'a) -> io::Result<Self> {
         let packed = from.fill_buf()?.starts_with(&GZIP);
-        let from: Box<dyn BufRead + 'a> =
+        let from: Box<dyn BufRead + Send + 'a> =
             if packed { Box::new(BufReader::new(GzDecoder::new(from))) } else { Box::new(from) };
         Ok(Self { from, line: Vec::new(), number: 0 })
     }

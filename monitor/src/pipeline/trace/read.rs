@@ -72,7 +72,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// It is no trace that this version can read.
-    pub fn new(from: impl BufRead + 'a) -> Result<Self, ReadError> {
+    pub fn new(from: impl BufRead + Send + 'a) -> Result<Self, ReadError> {
         let mut lines = Lines::new(from)?;
         let header = match lines.next_line() {
             Ok(line) => header(line)?,

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::resume_unwind;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::entry::Entry;
+use super::header::Header;
 use super::read::{ReadError, Reader};
 use super::tell::Teller;
 use crate::cleanup::Audit;
@@ -54,30 +58,53 @@ pub fn replay(
         reader = reader.without_configs();
     }
     let mut replayed = Replayed::default();
-    let result = feed(&mut reader, config, teller, &mut replayed);
-    replayed.took = begun.elapsed();
-    replayed.ended = reader.ended().map(str::to_owned);
+    let header = reader.header().clone();
+    // Reading takes nearly as long as judging: a thread for each. The queue is short,
+    // for an entry may be large.
+    let (read, entries) = sync_channel(1);
+    let (ended, result) = thread::scope(|scope| {
+        let ahead = thread::Builder::new().spawn_scoped(scope, move || {
+            while let Some(entry) = reader.next_entry().transpose() {
+                let over = entry.is_err();
+                if read.send(entry).is_err() || over {
+                    break;
+                }
+            }
+            reader.ended().map(str::to_owned)
+        });
+        match ahead {
+            Ok(ahead) => {
+                let result = feed(&header, entries, config, teller, &mut replayed);
+                (ahead.join().unwrap_or_else(|panic| resume_unwind(panic)), result)
+            }
+            Err(e) => (None, Err(ReadError::Io(e).into())),
+        }
+    });
+    (replayed.took, replayed.ended) = (begun.elapsed(), ended);
     (replayed, result)
 }
 
 fn feed(
-    reader: &mut Reader<'_>,
+    header: &Header,
+    entries: Receiver<Result<Entry, ReadError>>,
     config: Option<&Config>,
     teller: &mut Teller<'_>,
     replayed: &mut Replayed,
 ) -> Result<(), ReplayError> {
-    let started = reader.header().started;
     let malformed = |e: globset::Error| ReplayError::Config(e.to_string());
     let config = config.cloned().unwrap_or_default();
-    let mut turn = Turn::new(config, Audit::memory(), started).map_err(malformed)?;
+    let mut turn = Turn::new(config, Audit::memory(), header.started).map_err(malformed)?;
     // Nothing is asked of the machine that replays.
     turn.tell_users(BTreeMap::new());
     let mut first: Option<Boottime> = None;
-    let result = loop {
-        let entry = match reader.next_entry() {
-            Ok(Some(entry)) => entry,
-            Ok(None) => break Ok(()),
-            Err(e) => break Err(e.into()),
+    let mut result = Ok(());
+    for entry in entries {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(e) => {
+                result = Err(e.into());
+                break;
+            }
         };
         let (at, changes) = match entry {
             Entry::Config(config) => {
@@ -104,7 +131,7 @@ fn feed(
             Entry::Judge(at) => (at, turn.judge(at)),
         };
         teller.changes(at.wall, &changes).map_err(ReplayError::Output)?;
-    };
+    }
     teller.end(turn.leaks()).map_err(ReplayError::Output)?;
     result
 }

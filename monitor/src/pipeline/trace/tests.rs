@@ -15,15 +15,7 @@ use crate::config::Config;
 pub(super) fn written(header: &Header, entries: &[Entry]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new(), header).unwrap();
     for entry in entries {
-        match entry {
-            Entry::Config(config) => writer.config(config),
-            Entry::Users(names) => writer.users(names),
-            Entry::Look(seen, judged) => writer.look(seen, *judged),
-            Entry::Tasks(events) => writer.tasks(events),
-            Entry::Glimpse(seen, at) => writer.glimpse(seen, *at),
-            Entry::Judge(at) => writer.judge(*at),
-        }
-        .unwrap();
+        writer.entry(entry).unwrap();
     }
     writer.end("the test is over").unwrap().0
 }

@@ -8,6 +8,7 @@ use flate2::write::GzEncoder;
 use serde::Serialize;
 
 use super::descriptor::{self, Descriptor};
+use super::entry::Entry;
 use super::header::Header;
 use super::known::{Known, Sight};
 use super::line::{About, Beside, Glimpse, Line, Look, Process, Table, Task};
@@ -61,6 +62,21 @@ impl<W: Write> Writer<W> {
     /// Bytes written so far.
     pub fn bytes(&self) -> u64 {
         self.to.get_ref().bytes
+    }
+
+    /// Any entry.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn entry(&mut self, entry: &Entry) -> Result<(), WriteError> {
+        match entry {
+            Entry::Config(config) => self.config(config),
+            Entry::Users(names) => self.users(names),
+            Entry::Look(seen, judged) => self.look(seen, *judged),
+            Entry::Tasks(events) => self.tasks(events),
+            Entry::Glimpse(seen, at) => self.glimpse(seen, *at),
+            Entry::Judge(at) => self.judge(*at),
+        }
     }
 
     /// The config from here on. What it would have cleanup do is left out.

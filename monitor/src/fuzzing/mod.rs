@@ -16,6 +16,7 @@ mod procfs;
 mod records;
 #[cfg(test)]
 mod replay_tests;
+mod trace;
 
 pub use self::audit::audit;
 pub use self::btf::btf;
@@ -24,12 +25,13 @@ pub use self::http::http;
 pub use self::paths::{cgroup, template};
 pub use self::procfs::procfs;
 pub use self::records::records;
+pub use self::trace::trace;
 
 /// Takes bytes; panics where something does not hold of them.
 pub type Target = fn(&[u8]);
 
 /// Every target by name: `fuzz/fuzz_targets/NAME.rs`, seeds in `fuzz/seeds/NAME`.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("audit", audit),
     ("btf", btf),
     ("cgroup", cgroup),
@@ -38,6 +40,7 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("procfs", procfs),
     ("records", records),
     ("template", template),
+    ("trace", trace),
 ];
 
 /// A name as it may be shown: nothing that drives a terminal or breaks a line.

@@ -15,6 +15,7 @@ pub mod load;
 mod mode;
 mod overhead;
 mod programs;
+mod replay;
 pub mod report;
 mod rounds;
 mod runtime;
@@ -81,6 +82,8 @@ enum Part {
     Scale,
     /// Scrapes of /metrics
     Scrape,
+    /// The replay of a trace
+    Replay,
 }
 
 impl Part {
@@ -93,6 +96,7 @@ impl Part {
             Self::Idle => idle::measure(options.idle_seconds),
             Self::Scale => scale::measure(options.scale_seconds),
             Self::Scrape => scrape::measure(options.scrapes),
+            Self::Replay => replay::measure(),
         }
     }
 

@@ -149,6 +149,11 @@ impl Started {
         Some(line)
     }
 
+    /// The lines that were heard so far.
+    pub fn said(&self) -> String {
+        self.said.iter().map(|line| format!("{line}\n")).collect()
+    }
+
     /// Waits for `ready`.
     #[track_caller]
     pub fn ready(&mut self, limit: Duration) {

@@ -50,7 +50,7 @@ pub fn check() -> Result<()> {
     for file in workspace::files_below(&sources)? {
         let Ok(inside) = file.strip_prefix(&sources) else { continue };
         let Some(first) = inside.iter().next() else { continue };
-        if is_test(inside) {
+        if is_test(inside) || inside.extension().is_none_or(|ext| ext != "rs") {
             continue;
         }
         let first = first.to_string_lossy();

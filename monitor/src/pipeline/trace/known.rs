@@ -11,6 +11,7 @@ use crate::source::model::{
     BootId, FdSample, FdTable, KernelStr, Observation, ProcessId, SourceState, SystemdUnit,
     UnitFlows,
 };
+use crate::text;
 
 /// A process.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ pub(super) enum Sight {
 }
 
 /// Everything.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Known {
     pub boot: BootId,
     pub processes: BTreeMap<Id, Kept>,
@@ -57,12 +58,24 @@ pub(super) struct Known {
     pub systemd: BTreeMap<KernelStr, Arc<SystemdUnit>>,
     pub sources: Vec<SourceState>,
     weight: usize,
+    /// What that may be.
+    most: usize,
 }
 
 impl Known {
     /// Nothing yet, of this life of a machine.
     pub fn of(boot: BootId) -> Self {
-        Self { boot, ..Self::default() }
+        Self {
+            boot,
+            processes: BTreeMap::new(),
+            flows: BTreeMap::new(),
+            stacks: BTreeMap::new(),
+            pids_max: BTreeMap::new(),
+            systemd: BTreeMap::new(),
+            sources: Vec::new(),
+            weight: 0,
+            most: MOST,
+        }
     }
 
     /// Takes in a process.
@@ -114,10 +127,10 @@ impl Known {
     }
 
     fn bounded(&self) -> Result<(), String> {
-        if self.weight > MOST {
+        if self.weight > self.most {
             return Err(format!(
                 "it tells of more at once than {} can hold",
-                crate::text::bytes(MOST as u64)
+                text::bytes(self.most as u64)
             ));
         }
         Ok(())
@@ -154,5 +167,56 @@ impl Known {
             sources: self.sources.clone(),
             figures: line.figures,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::descriptor::Descriptor;
+    use super::super::patch::Patch;
+    use super::*;
+    use crate::source::model::ProcessSample;
+
+    fn process(pid: u32, fds: std::ops::Range<u32>) -> Process {
+        let about = About::of(&ProcessSample {
+            id: ProcessId { boot: BootId(1), pid, start_ticks: 1 },
+            ppid: 1,
+            comm: "x".into(),
+            exe: None,
+            cmdline: "x".into(),
+            uid: None,
+            cgroup: "/".into(),
+            zombie: false,
+            threads: 1,
+            max_fds: None,
+            fds: FdTable::Denied,
+        });
+        let new = |fd| Descriptor::between(None, &descriptor::blank(fd));
+        let fds = Table::Full { set: fds.map(new).collect(), closed: Vec::new() };
+        Process { pid, start: 1, about: Some(about), fds: Some(fds), ..Process::default() }
+    }
+
+    #[test]
+    fn there_is_a_bound_on_all_that_is_told_at_once_and_none_on_what_has_gone() {
+        let mut known = Known { most: 100_000, ..Known::of(BootId(1)) };
+        for pid in 0..1000 {
+            known.process(process(pid, 0..100)).unwrap();
+            // Again, and other ones: what they replace weighs no more.
+            known.process(process(pid, 0..100)).unwrap();
+            known.process(Process { pid, start: 1, gone: true, ..Process::default() }).unwrap();
+        }
+        assert_eq!((known.weight, known.processes.len()), (0, 0));
+        let stacks = |n: u32| Patch {
+            set: (0..n).map(|id| (id, vec![7; 100])).collect(),
+            gone: (1000..1010).collect(),
+        };
+        for _ in 0..100 {
+            known.beside(Beside { stacks: stacks(50), ..Beside::default() }).unwrap();
+        }
+        let over = known.beside(Beside { stacks: stacks(200), ..Beside::default() });
+        assert!(over.unwrap_err().contains("more at once than 97.7 KiB"));
+        let mut known = Known { most: 100_000, ..Known::of(BootId(1)) };
+        let fed = (0..1000).take_while(|pid| known.process(process(*pid, 0..100)).is_ok()).count();
+        assert!((1..50).contains(&fed), "{fed}");
     }
 }

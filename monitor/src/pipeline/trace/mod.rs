@@ -5,7 +5,7 @@
 //! Whatever enters [`Turn`](super::turn::Turn) is in it, with the clocks that were
 //! read for it, so the same verdicts come out. See `docs/traces.md`.
 //!
-//! - [`Recording`] is the loop of `leakwatch record`, [`replay`] that of `replay`;
+//! - [`Recording`] is the loop of `leakwatch record`, [`replay()`] that of `replay`;
 //! - [`Writer`] and [`Reader`] turn entries into lines and back; both keep what the
 //!   lines so far make known (`known`), and only what differs is written;
 //! - [`Entry`] is one thing that the stages were fed.

@@ -1,6 +1,5 @@
 use super::story::{header, story};
 use super::{replayed, unpacked, written};
-use crate::config::Config;
 use crate::detection::verdict::Leak;
 use crate::pipeline::trace::{Entry, Format, Reader};
 use crate::source::model::FdTable;
@@ -79,7 +78,7 @@ fn what_cleanup_would_do_is_left_out() {
     assert_eq!(config.cleanup.len(), 1);
     let trace = written(&header(), &[Entry::Config(Box::new(config))]);
     let mut reader = Reader::new(trace.as_slice()).unwrap();
-    let want = Entry::Config(Box::new(Config::default()));
+    let want = Entry::Config(Box::default());
     assert_eq!(reader.next_entry().unwrap(), Some(want));
 }
 

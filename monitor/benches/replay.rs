@@ -27,6 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (trace, fds) = trace()?;
     let mut ratios = Vec::new();
     let mut confirmed = 0;
+    let before = cpu();
     for _ in 0..ROUNDS {
         let mut out = Vec::new();
         let mut teller = Teller::new(&mut out, Format::Text);
@@ -35,6 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         confirmed = teller.confirmed();
         ratios.push(replayed.span.as_secs_f64() / replayed.took.as_secs_f64());
     }
+    let cpu = (cpu() - before).as_secs_f64() * 1e3 / (ROUNDS as f64 * LOOKS as f64);
     ratios.sort_by(f64::total_cmp);
     let line = serde_json::json!({
         "bench": "replay",
@@ -42,9 +44,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "censuses": LOOKS,
         "bytes": trace.len(),
         "confirmed": confirmed,
+        "cpu_ms_per_census": cpu,
         "times_real_time": ratios[ROUNDS / 2],
     });
     Ok(writeln!(std::io::stdout().lock(), "{line}")?)
+}
+
+/// Processor time of this process, which other work on the machine does not lengthen.
+fn cpu() -> Duration {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(t.tv_sec.unsigned_abs(), t.tv_nsec as u32)
 }
 
 /// The trace, and how many descriptors its last census has.

@@ -151,6 +151,7 @@ fn observation(at: ClockPair, host: &[ProcessSample]) -> Observation {
         fd_probes: false,
         task_probes: true,
         flows: Some(BTreeMap::new()),
+        openers: Vec::new(),
         stacks: BTreeMap::new(),
         pids_max: BTreeMap::new(),
         systemd: BTreeMap::new(),

@@ -54,6 +54,7 @@ fn leak(id: &str, unit: &str, rule: Rule, pids: &[u32]) -> Leak {
         confidence: 0.9,
         evidence: vec!["12 write handles".into()],
         opener: Vec::new(),
+        opener_note: None,
         examples: pids
             .iter()
             .map(|pid| Example {

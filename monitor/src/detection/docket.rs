@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use crate::config::model::Config;
 use crate::detection::finding::{Finding, Member, Room, Strength};
+use crate::detection::opened::{self, Opened};
 use crate::detection::rules;
 use crate::detection::verdict::{Leak, Resource, Rule, State};
 use crate::ledger::Ledger;
@@ -40,6 +41,7 @@ type Key = (Arc<str>, u64, Resource, String, String);
 
 struct Entry {
     leak: Leak,
+    opened: Opened,
     members: Vec<Member>,
     first: Boottime,
     held_first: u64,
@@ -50,8 +52,8 @@ struct Entry {
 #[derive(Default)]
 pub struct Docket {
     open: BTreeMap<Key, Entry>,
-    /// Newest first.
-    resolved: VecDeque<Leak>,
+    /// Newest first; a stack may yet be looked up.
+    resolved: VecDeque<(Leak, Opened)>,
     confirmed_total: BTreeMap<(Arc<str>, Resource, Rule), u64>,
 }
 
@@ -78,6 +80,9 @@ impl Docket {
         for (key, findings) in groups {
             changes.extend(self.find(key, findings, lost.as_deref(), now));
         }
+        for (leak, opened) in &mut self.resolved {
+            opened::refresh(leak, opened, ledger);
+        }
         changes
     }
 
@@ -102,7 +107,7 @@ impl Docket {
         let mut from = known;
         if known.is_none() {
             // It has come back: the same verdict, not a new one beside it.
-            if let Some(i) = self.resolved.iter().position(|l| l.id == id) {
+            if let Some(i) = self.resolved.iter().position(|(l, _)| l.id == id) {
                 self.resolved.remove(i);
                 from = Some(State::Resolved);
             }
@@ -117,11 +122,13 @@ impl Docket {
                 *self.confirmed_total.entry(counted).or_default() += 1;
             }
         }
-        let old = self.open.remove(&key).map(|e| e.leak);
+        let (old, before) = self.open.remove(&key).map(|e| (e.leak, e.opened)).unzip();
+        let opened = opened::choose(findings.iter().map(|f| &f.opener), before.as_ref());
         let held = held(&findings);
         let held_first = held_first.unwrap_or(held);
         let growth = growth(&findings, held, held_first, now.boot.since(first));
-        let leak = leak(id, state, old.as_ref(), &findings, held, growth, lost, now);
+        let mut leak = leak(id, state, old.as_ref(), &findings, held, growth, lost, now);
+        (leak.opener, leak.opener_note) = (opened.frames.clone(), opened.note.clone());
         // A verdict on processes stays confirmed while others are suspected, but
         // cleanup may end only those that are sure.
         let sure = |f: &Finding| {
@@ -133,12 +140,12 @@ impl Docket {
             findings.into_iter().filter(sure).flat_map(|f| f.members).collect();
         let members = members.into_iter().collect();
         let change = (from != Some(state)).then(|| Change { leak: leak.clone(), from, to: state });
-        self.open.insert(key, Entry { leak, members, first, held_first, confirmed_rules });
+        self.open.insert(key, Entry { leak, opened, members, first, held_first, confirmed_rules });
         change
     }
 
     fn resolve(&mut self, key: &Key, ledger: &Ledger, now: ClockPair) -> Option<Change> {
-        let Entry { mut leak, .. } = self.open.remove(key)?;
+        let Entry { mut leak, opened, .. } = self.open.remove(key)?;
         let from = leak.state;
         leak.state = State::Resolved;
         leak.exhausts_at = None;
@@ -147,7 +154,7 @@ impl Docket {
         while self.resolved.len() >= MAX_RESOLVED {
             self.resolved.pop_back();
         }
-        self.resolved.push_front(leak.clone());
+        self.resolved.push_front((leak.clone(), opened));
         Some(Change { leak, from: Some(from), to: State::Resolved })
     }
 
@@ -158,7 +165,7 @@ impl Docket {
             let rank = |l: &Leak| std::cmp::Reverse(l.state == State::Confirmed);
             (rank(a), a.first_seen, &a.unit, &a.id).cmp(&(rank(b), b.first_seen, &b.unit, &b.id))
         });
-        open.extend(self.resolved.iter().cloned());
+        open.extend(self.resolved.iter().map(|(leak, _)| leak.clone()));
         open
     }
 
@@ -286,14 +293,8 @@ fn leak(
             .flat_map(|f| f.evidence.iter().cloned())
             .chain(lost.map(str::to_owned))
             .collect(),
-        // The probes that told it may be gone since: it was so all the same.
-        opener: findings
-            .iter()
-            .map(|f| &f.opener)
-            .chain(old.iter().map(|l| &l.opener))
-            .find(|o| !o.is_empty())
-            .cloned()
-            .unwrap_or_default(),
+        opener: Vec::new(),
+        opener_note: None,
         examples: main.examples.clone(),
     }
 }

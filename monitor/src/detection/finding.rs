@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::attribution::unit::Unit;
-use crate::detection::verdict::{Example, Frame, Resource, Rule};
+use crate::detection::opened::Opened;
+use crate::detection::verdict::{Example, Resource, Rule};
 use crate::ledger::Ledger;
 use crate::ledger::process::{Held, Process, Sight, held_flags};
 use crate::source::model::{KernelStr, ProcessId};
@@ -88,7 +89,7 @@ pub struct Finding {
     /// Sentences.
     pub evidence: Vec<String>,
     /// Stack of the most frequent opener.
-    pub opener: Vec<Frame>,
+    pub opener: Opened,
     /// Oldest members.
     pub examples: Vec<Example>,
     /// Every process concerned, each once, by identity.
@@ -107,12 +108,6 @@ impl Finding {
         let (first, held) = members.first()?;
         let mut oldest: Vec<_> = members.to_vec();
         oldest.sort_by_key(|(p, h)| (h.opened, p.id, h.fd));
-        let mut stacks: BTreeMap<&[u64], usize> = BTreeMap::new();
-        for stack in members.iter().filter_map(|(_, h)| ledger.stack(h)) {
-            *stacks.entry(stack).or_default() += 1;
-        }
-        let opener =
-            stacks.into_iter().max_by_key(|(_, n)| *n).map_or(Vec::new(), |(s, _)| frames(s));
         let due = |h: &Held| ledger.fd_probes().is_some_and(|attached| h.since > attached);
         let came: Vec<_> = members.iter().filter(|(_, h)| due(h)).collect();
         let missed = came.iter().filter(|(_, h)| h.birth.is_none()).count();
@@ -146,7 +141,7 @@ impl Finding {
             blind: by_process.values().any(|(p, _)| p.sight != Sight::Full),
             unborn: missed * 2 > came.len(),
             evidence: Vec::new(),
-            opener,
+            opener: Opened::most_frequent(ledger, members),
             examples: oldest.iter().take(EXAMPLES).map(|(p, h)| descriptor(ledger, p, h)).collect(),
             members: by_process.values().map(|(p, _)| Member::of(p)).collect(),
         })
@@ -181,18 +176,11 @@ impl Finding {
             blind: false,
             unborn: false,
             evidence: Vec::new(),
-            opener: Vec::new(),
+            opener: Opened::default(),
             examples: oldest.iter().take(EXAMPLES).map(|p| process(ledger, p)).collect(),
             members: members.into_iter().collect(),
         }
     }
-}
-
-fn frames(stack: &[u64]) -> Vec<Frame> {
-    stack
-        .iter()
-        .map(|a| Frame { function: format!("{a:#x}"), file: None, line: None, module: None })
-        .collect()
 }
 
 fn descriptor(ledger: &Ledger, p: &Process, h: &Held) -> Example {

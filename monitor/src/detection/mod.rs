@@ -6,6 +6,7 @@
 pub mod docket;
 pub mod finding;
 mod growth;
+mod opened;
 mod rise;
 pub mod rules;
 mod survival;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::attribution::unit::UnitKind;
+pub use crate::source::model::{Frame, Role};
 
 /// What is leaked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -118,19 +119,6 @@ impl fmt::Display for State {
     }
 }
 
-/// One frame of the opener's stack.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Frame {
-    /// Function, or the raw address (`0x…`) where it is not symbolised.
-    pub function: String,
-    /// Source file, where known.
-    pub file: Option<String>,
-    /// Line, where known.
-    pub line: Option<u32>,
-    /// Module (executable or library), where known.
-    pub module: Option<String>,
-}
-
 /// One leaked thing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Example {
@@ -189,6 +177,10 @@ pub struct Leak {
     pub evidence: Vec<String>,
     /// Stack of the most frequent opener, innermost first; empty where unknown.
     pub opener: Vec<Frame>,
+    /// Why no frame of it is named as the opener, or not by its name, and what would
+    /// help; null where all is said.
+    #[serde(default)]
+    pub opener_note: Option<String>,
     /// Up to ten members, oldest first.
     pub examples: Vec<Example>,
 }

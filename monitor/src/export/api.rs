@@ -258,13 +258,14 @@ mod tests {
             "confidence",
             "evidence",
             "opener",
+            "opener_note",
             "examples",
         ];
         want.sort_unstable();
         assert_eq!(keys(&leak), want);
         assert_eq!(leak["rules"], json!(["unclosed-log-handle", "rising-floor"]));
         assert_eq!(leak["exhausts_at"], "2026-11-22T04:30:22.5Z");
-        assert_eq!(keys(&leak["opener"][0]), ["file", "function", "line", "module"]);
+        assert_eq!(keys(&leak["opener"][0]), ["file", "function", "line", "module", "role"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod metrics;
 pub mod page;
 mod rank;
 pub mod snapshot;
+mod stack;
 pub mod terminal;
 #[cfg(test)]
 mod testing;

@@ -9,6 +9,7 @@ mod intake;
 pub(crate) mod invocation;
 mod lives;
 mod managed;
+mod openers;
 pub(crate) mod orphans;
 pub(crate) mod patterns;
 pub(crate) mod process;
@@ -30,11 +31,12 @@ use crate::attribution::unit::Unit;
 use crate::config::model::Config;
 use crate::ledger::descriptions::Descriptions;
 use crate::ledger::invocation::UnitState;
+use crate::ledger::openers::Openers;
 use crate::ledger::patterns::Patterns;
 use crate::ledger::process::{Held, Process};
 use crate::ledger::track::Window;
 use crate::source::model::{
-    Depth, FdTable, KernelStr, Observation, ProcessId, TaskEvent, UnitFlows,
+    Depth, FdTable, KernelStr, Observation, Opener, OpenerKey, ProcessId, TaskEvent, UnitFlows,
 };
 use crate::time::{Boottime, ClockPair};
 
@@ -67,6 +69,7 @@ pub struct Ledger {
     descriptions: Descriptions,
     templates: HashSet<Arc<str>>,
     stacks: BTreeMap<u32, Vec<u64>>,
+    openers: Openers,
     pids_max: BTreeMap<KernelStr, u64>,
     /// Child to parent, since the last census and the one before.
     forks: [BTreeMap<ProcessId, ProcessId>; 2],
@@ -109,6 +112,7 @@ impl Ledger {
             descriptions: Descriptions::default(),
             templates: HashSet::new(),
             stacks: BTreeMap::new(),
+            openers: Openers::default(),
             pids_max: BTreeMap::new(),
             forks: [BTreeMap::new(), BTreeMap::new()],
             unexplained_exits: BTreeMap::new(),
@@ -167,6 +171,7 @@ impl Ledger {
             // Those of what was not read again still stand.
             self.stacks.extend(stacks);
         }
+        self.openers.take(std::mem::take(&mut obs.openers), &obs.processes);
         self.pids_max = std::mem::take(&mut obs.pids_max);
 
         self.settle_unexplained();
@@ -300,11 +305,17 @@ impl Ledger {
         self.stacks.get(&id).map(Vec::as_slice)
     }
 
+    /// The same, looked up: as soon as it is.
+    pub(crate) fn opener(&self, key: OpenerKey) -> Option<&Arc<Opener>> {
+        self.openers.get(key)
+    }
+
     /// What was lost on the way within `span` before `now`: sources of losses, and
     /// how many each has lost since the agent started.
     pub(crate) fn losses(&self, now: Boottime, span: Duration) -> Vec<(&str, u64)> {
         let recent = |(n, at): &(u64, Boottime)| *n > 0 && now.since(*at) <= span;
-        let recent = self.lost.iter().filter(|(_, lost)| recent(lost));
+        // A name that comes a look later is no doubt about what leaks.
+        let recent = self.lost.iter().filter(|(source, lost)| recent(lost) && *source != "symbols");
         recent.map(|(source, (n, _))| (source.as_str(), *n)).collect()
     }
 

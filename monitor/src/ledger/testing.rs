@@ -44,6 +44,8 @@ pub(crate) struct World {
     counted: BTreeMap<Arc<str>, UnitFlows>,
     /// What the probes told of openers, by number.
     pub stacks: BTreeMap<u32, Vec<u64>>,
+    /// What has been looked up since the last look.
+    pub openers: Vec<Arc<crate::source::model::Opener>>,
     pub task_probes: bool,
     pub exact: bool,
     /// Processes whose tables the next looks do not read, for they are the same.
@@ -71,6 +73,7 @@ impl World {
             flows: false,
             counted: BTreeMap::new(),
             stacks: BTreeMap::new(),
+            openers: Vec::new(),
             task_probes: false,
             exact: true,
             same: BTreeSet::new(),
@@ -291,6 +294,7 @@ impl World {
             task_probes: self.task_probes,
             flows: self.flows.then(|| self.counted.clone()),
             stacks: self.stacks.clone(),
+            openers: std::mem::take(&mut self.openers),
             pids_max: BTreeMap::new(),
             systemd: self.systemd.clone(),
             sources: vec![source(

@@ -15,6 +15,7 @@ pub mod events;
 mod fdkind;
 mod fdprobes;
 mod flows;
+pub mod frame;
 mod kernelstr;
 mod known;
 mod ladder;
@@ -32,7 +33,9 @@ pub mod sizes;
 mod slots;
 mod sockets;
 mod spell;
-mod systemd;
+mod stacks;
+pub mod symbols;
+pub mod systemd;
 mod verifier;
 mod witness;
 
@@ -96,6 +99,7 @@ pub struct Source {
     changed: HashSet<ProcessId>,
     moved: moved::Moved,
     suspected: BTreeSet<Arc<str>>,
+    symbols: symbols::Symbols,
     swept: Instant,
     looks: u64,
     unplaced: u64,
@@ -130,6 +134,7 @@ impl Source {
             changed: HashSet::new(),
             moved: moved::Moved::default(),
             suspected: BTreeSet::new(),
+            symbols: symbols::Symbols::default(),
             swept: Instant::now(),
             looks: 0,
             unplaced: 0,
@@ -174,6 +179,7 @@ impl Source {
 
     /// Takes note of events: who runs another program, who has ended.
     pub fn note(&mut self, events: &[TaskEvent]) {
+        self.symbols.note(events);
         for event in events {
             match event {
                 TaskEvent::Exec { id, .. } => {
@@ -197,7 +203,10 @@ impl Source {
         }
         let suspect = |unit: &Arc<str>| demand.suspects.contains(unit);
         let pressing = demand.units.iter().filter(|(_, unit)| suspect(unit)).map(|(id, _)| *id);
-        self.moved.press(pressing.collect());
+        let pressing: HashSet<ProcessId> = pressing.collect();
+        self.moved.press(pressing.clone());
+        self.symbols.press(pressing);
+        self.ask_for_symbols();
         let watched = self.watched();
         if let Some(bpf) = &mut self.bpf {
             self.unplaced += self.flows.tell(bpf, demand, &watched);
@@ -301,6 +310,7 @@ impl Source {
             task_probes: self.ladder.tasks.active,
             flows: None,
             stacks: BTreeMap::new(),
+            openers: Vec::new(),
             pids_max: self.pids_max.clone(),
             systemd: self.systemd.units(),
             sources: Vec::new(),
@@ -384,35 +394,36 @@ impl Source {
         if seen.fd_probes || seen.task_probes {
             seen.flows = Some(self.flows.read(bpf, seen.task_probes));
         }
-        let births = seen.processes.iter().filter_map(|p| match &p.fds {
-            FdTable::Full(fds) => Some(fds.iter().filter_map(|f| f.birth?.stack)),
-            _ => None,
-        });
-        for id in births.flatten().collect::<BTreeSet<u32>>() {
-            if let Ok(trace) = bpf.stacks.get(&id, 0) {
-                let frames = trace.frames().iter().map(|f| f.ip);
-                seen.stacks.insert(id, frames.take_while(|ip| is_user_code(*ip)).collect());
+        for p in &seen.processes {
+            if let FdTable::Full(fds) = &p.fds {
+                self.symbols.see(p.id, fds.iter().filter_map(|f| f.birth));
+                let ids = fds.iter().filter_map(|f| f.birth?.stack);
+                seen.stacks.extend(ids.map(|id| (id, Vec::new())));
             }
         }
+        seen.stacks.retain(|id, stack| stacks::read(bpf, *id).map(|s| *stack = s).is_some());
+        self.symbols.keep(&seen.processes);
         for (index, loss) in Loss::ALL.into_iter().enumerate() {
             if let Ok(per_cpu) = bpf.losses.get(&(index as u32), 0) {
                 seen.figures.lost.insert(loss_name(loss).into(), per_cpu.iter().sum());
             }
         }
+        seen.figures.lost.insert("symbols".into(), self.symbols.lost());
         *seen.figures.lost.entry(loss_name(Loss::Processes).into()).or_default() += self.unplaced;
         if let Some(misses) = bpf.recursion_misses() {
             seen.figures.lost.insert("recursion".into(), misses);
         }
         self.costs.interval(bpf.run_statistics());
         seen.figures.programs = self.costs.sums();
+        self.ask_for_symbols();
+        seen.openers = self.symbols.take();
     }
-}
 
-/// Code built without frame pointers makes the kernel follow whatever lies on
-/// the stack: the first address that can be none (below the guard pages, or
-/// past user space, `arch/x86/include/asm/page_64_types.h`) ends the trace.
-fn is_user_code(ip: u64) -> bool {
-    (0x1_0000..0x7fff_ffff_f000).contains(&ip)
+    fn ask_for_symbols(&mut self) {
+        if let Some(bpf) = &self.bpf {
+            self.symbols.ask(|id| stacks::read(bpf, id));
+        }
+    }
 }
 
 fn spell_length(config: &Config) -> Duration {

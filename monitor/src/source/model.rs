@@ -1,14 +1,15 @@
 //! What one look at the kernel says: the input of every later stage.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 use leakwatch_common::LIFETIME_BUCKETS;
 use serde::{Deserialize, Serialize};
 
 pub use super::fdkind::FdKind;
+pub use super::frame::{Frame, Opener, OpenerKey, Role};
 pub use super::kernelstr::KernelStr;
+pub use super::systemd::unit::{InvocationId, SystemdUnit};
 use crate::time::{Boottime, ClockPair};
 
 /// `/proc/sys/kernel/random/boot_id` as a number: one life of the machine.
@@ -318,51 +319,6 @@ pub struct SourceFigures {
     pub programs: BTreeMap<String, (f64, u64)>,
 }
 
-/// One life of a systemd unit: a random id that systemd makes at each start.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct InvocationId(pub u128);
-
-impl fmt::Display for InvocationId {
-    /// 32 hexadecimal digits, as `systemctl show` and the journal have it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
-
-impl fmt::Debug for InvocationId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-/// A unit as systemd has it. What systemd did not say, or says is unlimited, is
-/// `None`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(Default))]
-pub struct SystemdUnit {
-    /// Its name there: `nginx.service`.
-    pub id: Arc<str>,
-    /// Its life; `None` where it never started.
-    pub invocation_id: Option<InvocationId>,
-    /// `ActiveState`: `active`, `activating`, `deactivating`, `inactive`,
-    /// `failed`, `reloading`, or what later systemds add.
-    pub active_state: Option<Arc<str>>,
-    /// When it last left the inactive state.
-    pub entered: Option<Boottime>,
-    /// Its main process; `Some(0)` where it has none now, `None` where units of
-    /// its type never have one.
-    pub main_pid: Option<u32>,
-    /// Restarts by `Restart=`; services only.
-    pub restarts: Option<u32>,
-    /// `LimitNOFILE`, the hard limit.
-    pub limit_nofile: Option<u64>,
-    /// `LimitNOFILESoft`.
-    pub limit_nofile_soft: Option<u64>,
-    /// `TasksMax`.
-    pub tasks_max: Option<u64>,
-}
-
 /// How much of the descriptors a census reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Depth {
@@ -398,6 +354,10 @@ pub struct Observation {
     /// User stacks (raw return addresses, innermost first) by id, those that
     /// some `FdBirth` of this observation refers to.
     pub stacks: BTreeMap<u32, Vec<u64>>,
+    /// Stacks that have been looked up since the last look, of this observation's
+    /// processes or of earlier ones.
+    #[serde(default)]
+    pub openers: Vec<Arc<Opener>>,
     /// `pids.max` by cgroup path, where there is one.
     pub pids_max: BTreeMap<KernelStr, u64>,
     /// What systemd says of units with processes, now or a while ago, by the

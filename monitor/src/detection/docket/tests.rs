@@ -1,7 +1,7 @@
 use super::*;
 use crate::attribution::unit::UnitKind;
 use crate::ledger::testing::World;
-use crate::source::model::FdBirth;
+use crate::source::model::{FdBirth, Frame, Opener};
 
 const APP: (&str, UnitKind) = ("app.service", UnitKind::Service);
 
@@ -99,6 +99,65 @@ fn the_opener_is_not_forgotten_when_the_probes_go() {
     w.look();
     let over = w.docket.leaks().remove(0);
     assert_eq!((over.state, over.opener.len()), (State::Resolved, 2));
+}
+
+fn opener(w: &mut World, p: u32, names: &[&str], note: Option<&str>) -> Arc<Opener> {
+    let frames = names.iter().map(|n| Frame { function: (*n).into(), ..Frame::default() });
+    let process = w.process(p).id;
+    Arc::new(Opener { process, stack: 7, frames: frames.collect(), note: note.map(Into::into) })
+}
+
+/// A leak whose newest members have a stack.
+fn with_a_stack() -> (World, u32) {
+    let (mut w, p) = leaky();
+    w.stacks.insert(7, vec![0x40_1000]);
+    for _ in 0..20 {
+        let fd = w.open(p, "/srv/app/data.db");
+        let at = w.now + Duration::from_secs(1);
+        w.fd(p, fd).birth = Some(FdBirth { at, tid: p, stack: Some(7) });
+        w.look();
+    }
+    (w, p)
+}
+
+#[test]
+fn a_stack_that_has_been_looked_up_names_its_functions_and_says_what_is_missing() {
+    let (mut w, p) = with_a_stack();
+    assert_eq!((&*w.only().opener[0].function, w.only().opener_note), ("0x401000", None));
+    let found = opener(&mut w, p, &["openat64", "open_log"], Some("no lines"));
+    w.openers.push(found);
+    w.look();
+    let told: Vec<String> = w.only().opener.into_iter().map(|f| f.function).collect();
+    assert_eq!(told, ["openat64", "open_log"]);
+    assert_eq!(w.only().opener_note.as_deref(), Some("no lines"));
+    // Another stack is the most frequent now, and nobody has looked it up yet.
+    w.stacks.insert(8, vec![0x40_9000]);
+    w.fds(p).iter_mut().for_each(|f| f.birth = f.birth.map(|b| FdBirth { stack: Some(8), ..b }));
+    w.look();
+    assert_eq!(w.only().opener[1].function, "open_log", "what is known is not given up for that");
+}
+
+#[test]
+fn a_stack_that_is_looked_up_after_its_process_has_died_is_told_all_the_same() {
+    let (mut w, p) = with_a_stack();
+    let found = opener(&mut w, p, &["open_log"], None);
+    w.exit(p);
+    w.look();
+    let over = w.docket.leaks().remove(0);
+    assert_eq!((over.state, &*over.opener[0].function), (State::Resolved, "0x401000"));
+    w.openers.push(found);
+    w.look();
+    let over = w.docket.leaks().remove(0);
+    assert_eq!((over.state, &*over.opener[0].function), (State::Resolved, "open_log"));
+}
+
+#[test]
+fn a_queue_for_symbols_that_is_full_lowers_no_confidence() {
+    let (mut w, _) = leaky();
+    let sure = w.only().confidence;
+    w.lost = [("symbols".to_owned(), 7)].into();
+    w.look();
+    assert!((w.only().confidence - sure).abs() < 1e-9, "{:?}", w.only());
 }
 
 #[test]

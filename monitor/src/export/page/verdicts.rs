@@ -6,9 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::html::{Safe, Segment};
-use crate::detection::verdict::{Example, Frame, Leak, Rule, State};
+use crate::detection::verdict::{Example, Frame, Leak, Role, Rule, State};
 use crate::export::count::grouped;
 use crate::export::rank;
+use crate::export::stack;
 use crate::text;
 
 /// Cards on the page; a host with more has one problem, not many.
@@ -79,7 +80,7 @@ fn card(out: &mut String, leak: &Leak, now: Timestamp) -> fmt::Result {
         }
         out.write_str("</ul>")?;
     }
-    opener(out, &leak.opener)?;
+    opener(out, leak)?;
     examples(out, &leak.examples)?;
     write!(
         out,
@@ -123,25 +124,39 @@ fn facts(out: &mut String, leak: &Leak, now: Timestamp) -> fmt::Result {
     out.write_str("</div>")
 }
 
-fn opener(out: &mut String, frames: &[Frame]) -> fmt::Result {
-    if frames.is_empty() {
+fn opener(out: &mut String, leak: &Leak) -> fmt::Result {
+    if leak.opener.is_empty() && leak.opener_note.is_none() {
         return Ok(());
     }
-    out.write_str("<details><summary>Opened by</summary><ol class=\"mono\">")?;
-    for frame in frames {
-        write!(out, "<li>{}", Safe(&frame.function))?;
-        if let Some(file) = &frame.file {
-            write!(out, " {}", Safe(file))?;
-            if let Some(line) = frame.line {
-                write!(out, ":{line}")?;
+    let named = leak.opener.iter().find(|f| f.role == Role::Opener);
+    out.write_str("<details><summary>Opened by")?;
+    if let Some(frame) = named {
+        write!(out, " <span class=\"mono\">{}</span>", Safe(&frame.function))?;
+    }
+    out.write_str("</summary><ol class=\"mono\">")?;
+    for row in stack::rows(&leak.opener) {
+        match row {
+            stack::Row::Frame(f) => frame(out, f)?,
+            stack::Row::Folded(count, modules) => {
+                let text = stack::folded(count, &modules);
+                write!(out, "<li class=\"soft\">&hellip; {}</li>", Safe(&text))?;
             }
         }
-        if let Some(module) = &frame.module {
-            write!(out, " <span class=\"soft\">{}</span>", Safe(module))?;
-        }
-        out.write_str("</li>")?;
     }
-    out.write_str("</ol></details>")
+    out.write_str("</ol>")?;
+    if let Some(note) = &leak.opener_note {
+        write!(out, "<p class=\"soft\">{}</p>", Safe(note))?;
+    }
+    out.write_str("</details>")
+}
+
+fn frame(out: &mut String, frame: &Frame) -> fmt::Result {
+    let (open, close) = if frame.role == Role::Opener { ("<b>", "</b>") } else { ("", "") };
+    write!(out, "<li>{open}{}{close}", Safe(&frame.function))?;
+    if let Some(place) = stack::place(frame) {
+        write!(out, " <span class=\"soft\">{}</span>", Safe(&place))?;
+    }
+    out.write_str("</li>")
 }
 
 fn examples(out: &mut String, examples: &[Example]) -> fmt::Result {

@@ -123,9 +123,7 @@ mod tests {
         leak.examples.clear();
         leak.opener.push(crate::detection::verdict::Frame {
             function: "open".to_owned(),
-            file: None,
-            line: None,
-            module: None,
+            ..crate::detection::verdict::Frame::default()
         });
         leak.resource = Resource::Fd;
         leak.rules = rules.to_vec();

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 
 use super::line::{clip, clip_middle, left, right, wrap};
 use super::{MIN_WIDTH, advice};
-use crate::detection::verdict::{Example, Frame, Leak};
+use crate::detection::verdict::{Example, Frame, Leak, Role};
 use crate::export::count::grouped;
+use crate::export::stack;
 use crate::text;
 
 /// One verdict with its evidence, opener, examples and what to do next. No line
@@ -21,7 +22,7 @@ pub fn explain(leak: &Leak, width: usize) -> String {
     facts(&mut lines, leak, width);
 
     list(&mut lines, "Evidence", &leak.evidence, width);
-    opener(&mut lines, &leak.opener, width);
+    opener(&mut lines, leak, width);
     examples(&mut lines, &leak.examples, width);
     list(&mut lines, "What to do next", &advice::next(leak), width);
 
@@ -79,24 +80,39 @@ fn list(lines: &mut Vec<String>, heading: &str, sentences: &[String], width: usi
     }
 }
 
-fn opener(lines: &mut Vec<String>, frames: &[Frame], width: usize) {
-    if frames.is_empty() {
+fn opener(lines: &mut Vec<String>, leak: &Leak, width: usize) {
+    if leak.opener.is_empty() && leak.opener_note.is_none() {
         return;
     }
     lines.extend([String::new(), "Opened by, innermost first".to_owned()]);
-    for frame in frames {
-        let mut line = frame.function.clone();
-        if let Some(file) = &frame.file {
-            line.push_str(&format!(" at {file}"));
-            if let Some(number) = frame.line {
-                line.push_str(&format!(":{number}"));
+    for row in stack::rows(&leak.opener) {
+        match row {
+            stack::Row::Frame(f) => frame(lines, f, width),
+            stack::Row::Folded(count, modules) => {
+                let text = format!("… {}", stack::folded(count, &modules));
+                lines.push(format!("    {}", clip(&text, width - 4)));
             }
         }
-        if let Some(module) = &frame.module {
-            line.push_str(&format!(" ({module})"));
-        }
-        lines.push(format!("  {}", clip(&line, width - 2)));
     }
+    for line in leak.opener_note.iter().flat_map(|note| wrap(note, width - 4)) {
+        lines.push(format!("    {line}"));
+    }
+}
+
+/// On one line, or the place on a line of its own: its end says the most.
+fn frame(lines: &mut Vec<String>, frame: &Frame, width: usize) {
+    let mark = if frame.role == Role::Opener { '>' } else { ' ' };
+    let place = stack::place(frame);
+    let at = if frame.file.is_some() { "at" } else { "in" };
+    let place = place.map(|p| format!("{at} {}", text::printable(p.as_bytes())));
+    let name = text::printable(frame.function.as_bytes());
+    let both = name.chars().count() + place.as_ref().map_or(0, |p| 1 + p.chars().count());
+    if both <= width - 4 {
+        lines.push(format!("  {mark} {name} {}", place.unwrap_or_default()));
+        return;
+    }
+    lines.push(format!("  {mark} {}", clip(&name, width - 4)));
+    lines.extend(place.map(|p| format!("      {}", clip_middle(&p, width - 6))));
 }
 
 fn examples(lines: &mut Vec<String>, examples: &[Example], width: usize) {

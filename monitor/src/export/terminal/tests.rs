@@ -77,7 +77,9 @@ fn everything_that_is_known_of_a_verdict_is_told() {
         "held        811 of 1,024",
         "limit hit   2026-11-22 04:30:22 UTC",
         "One more at each of the last 20 restarts",
-        "start_agent at deployment_runner.py:118 (/usr/bin/python3.11)",
+        "    … 3 frames of libc.so.6, python3.13\n",
+        "  > _open_agent_runner_log_file at /srv/deployment_runner.py\n",
+        "    start_agent at /srv/deployment_runner.py:118\n",
         "python3[4211]",
         "2026-11-21 21:10:00",
         "What to do next",
@@ -85,6 +87,29 @@ fn everything_that_is_known_of_a_verdict_is_told() {
     ] {
         assert!(got.contains(part), "{part} is missing in\n{got}");
     }
+}
+
+#[test]
+fn a_stack_fits_and_says_what_is_missing() {
+    let mut leak = night().leaks.remove(0);
+    for frame in &mut leak.opener {
+        frame.function = "app::logs::Rotating<app::logs::Daily>::open_the_next_one".into();
+        frame.file = Some(format!("/srv/{}/logs.rs", "deep/".repeat(20)));
+        frame.line = Some(118);
+    }
+    leak.opener_note = Some("the stack ends in libc.so.6, before the program's own frames".into());
+    let got = explain(&leak, 80);
+    fits(&got, 80);
+    for part in [
+        "  > app::logs::Rotating<app::logs::Daily>::open_the_next_one\n      at /srv",
+        "/logs.rs:118\n",
+        "    the stack ends in libc.so.6, ",
+    ] {
+        assert!(got.contains(part), "{part} is missing in\n{got}");
+    }
+    // Nothing but a reason is worth a heading, too.
+    leak.opener.clear();
+    assert!(explain(&leak, 80).contains("Opened by"));
 }
 
 #[test]

@@ -99,6 +99,7 @@ fn leak(i: usize, at: jiff::Timestamp) -> Leak {
         confidence: 0.9,
         evidence: vec!["40 write handles on /var/log/payments".into()],
         opener: Vec::new(),
+        opener_note: None,
         examples: Vec::new(),
     }
 }

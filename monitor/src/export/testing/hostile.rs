@@ -38,6 +38,7 @@ pub(in crate::export) fn hostile(name: &str) -> Snapshot {
         frame.file = Some(name.into());
         frame.module = Some(name.into());
     }
+    leak.opener_note = Some(name.into());
     for example in &mut leak.examples {
         example.comm = name.into();
         example.path = name.into();

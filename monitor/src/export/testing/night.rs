@@ -6,7 +6,7 @@ use super::types::*;
 use super::{empty, plain};
 use crate::cleanup::record::{ActionRecord, Outcome};
 use crate::config::model::{ActionKind, Mode};
-use crate::detection::verdict::{Example, Frame};
+use crate::detection::verdict::{Example, Frame, Role};
 use crate::source::model::SourceState;
 
 /// When the night's census ended.
@@ -99,11 +99,17 @@ fn growing_logs() -> Leak {
         path: format!("/var/log/agent/agent-{fd}.jsonl"),
         opened_at: Some(time(&format!("2026-11-21T{hour:02}:10:00Z"))),
     };
-    let frame = |function: &str, file: Option<&str>, line| Frame {
+    let frame = |role, function: &str, module: &str| Frame {
         function: function.into(),
-        file: file.map(Into::into),
+        module: Some(module.into()),
+        role,
+        ..Frame::default()
+    };
+    let script = |role, function: &str, line| Frame {
+        file: Some("/srv/deployment_runner.py".into()),
         line,
-        module: Some("/usr/bin/python3.11".into()),
+        module: None,
+        ..frame(role, function, "")
     };
     Leak {
         id: "3f9a01c2d4e5".into(),
@@ -131,9 +137,13 @@ fn growing_logs() -> Leak {
             "The floor rose in each of the last 6 windows of 5 min.".into(),
         ],
         opener: vec![
-            frame("0x00007f21c0a41b2e", None, None),
-            frame("start_agent", Some("deployment_runner.py"), Some(118)),
+            frame(Role::Runtime, "__open64", "/usr/lib/x86_64-linux-gnu/libc.so.6"),
+            frame(Role::Runtime, "_io_FileIO___init__", "/usr/bin/python3.13"),
+            frame(Role::Runtime, "_PyEval_EvalFrameDefault", "/usr/bin/python3.13"),
+            script(Role::Opener, "_open_agent_runner_log_file", None),
+            script(Role::Program, "start_agent", Some(118)),
         ],
+        opener_note: None,
         examples: vec![member(12, 21), member(13, 22), member(19, 23)],
     }
 }
@@ -155,6 +165,7 @@ fn suspected_sockets() -> Leak {
         confidence: 0.45,
         evidence: vec!["The floor rose from 5 to 9 in 3 windows of 5 min.".into()],
         opener: Vec::new(),
+        opener_note: None,
         examples: Vec::new(),
         ..growing_logs()
     }
@@ -170,6 +181,7 @@ fn near_limit() -> Leak {
         exhausts_at: Some(time("2026-11-22T04:29:00Z")),
         evidence: vec!["python3[4211] has 833 of 1,024 descriptors open; 77 min are left.".into()],
         opener: Vec::new(),
+        opener_note: None,
         examples: Vec::new(),
         ..growing_logs()
     }
@@ -192,6 +204,7 @@ fn rotated() -> Leak {
         pinned_bytes: 1_610_612_736,
         evidence: vec!["Over: the 3 deleted files were closed after SIGUSR1.".into()],
         opener: Vec::new(),
+        opener_note: None,
         examples: Vec::new(),
         ..growing_logs()
     }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::descriptor;
-use super::line::{About, Beside, Id, Look, Process, Table};
+use super::line::{About, Beside, Id, Look, OpenerLine, Process, Table};
 use super::weight::{MOST, Weigh};
 use crate::source::model::{
-    BootId, FdSample, FdTable, KernelStr, Observation, ProcessId, SourceState, SystemdUnit,
+    BootId, FdSample, FdTable, KernelStr, Observation, Opener, ProcessId, SourceState, SystemdUnit,
     UnitFlows,
 };
 use crate::text;
@@ -57,6 +57,8 @@ pub(super) struct Known {
     pub pids_max: BTreeMap<KernelStr, u64>,
     pub systemd: BTreeMap<KernelStr, Arc<SystemdUnit>>,
     pub sources: Vec<SourceState>,
+    /// Of the next look.
+    openers: Vec<Arc<Opener>>,
     weight: usize,
     /// What that may be.
     most: usize,
@@ -73,6 +75,7 @@ impl Known {
             pids_max: BTreeMap::new(),
             systemd: BTreeMap::new(),
             sources: Vec::new(),
+            openers: Vec::new(),
             weight: 0,
             most: MOST,
         }
@@ -126,6 +129,17 @@ impl Known {
         self.bounded()
     }
 
+    /// Takes in a stack that was looked up.
+    ///
+    /// # Errors
+    /// There is too much.
+    pub fn opener(&mut self, line: OpenerLine) -> Result<(), String> {
+        let opener = line.opener(self.boot);
+        self.weight += opener.weight();
+        self.openers.push(Arc::new(opener));
+        self.bounded()
+    }
+
     fn bounded(&self) -> Result<(), String> {
         if self.weight > self.most {
             return Err(format!(
@@ -141,6 +155,8 @@ impl Known {
         if let Some(sources) = line.sources {
             self.sources = sources;
         }
+        let openers = std::mem::take(&mut self.openers);
+        self.weight -= openers.iter().map(|o| o.weight()).sum::<usize>();
         let boot = self.boot;
         let sample = |((pid, start_ticks), kept): (&Id, &Kept)| {
             let id = ProcessId { boot, pid: *pid, start_ticks: *start_ticks };
@@ -162,6 +178,7 @@ impl Known {
             task_probes: line.task_probes,
             flows: line.flows.then(|| self.flows.clone()),
             stacks: self.stacks.clone(),
+            openers,
             pids_max: self.pids_max.clone(),
             systemd: self.systemd.clone(),
             sources: self.sources.clone(),

@@ -7,10 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::descriptor::Descriptor;
 use super::patch::Patch;
-use crate::source::model::{BootId, FdTable};
 use crate::source::model::{
-    Depth, KernelStr, ProcessId, ProcessSample, SourceFigures, SourceState, SystemdUnit, TaskEvent,
-    UnitFlows,
+    BootId, Depth, FdTable, Frame, KernelStr, Opener, ProcessId, ProcessSample, SourceFigures,
+    SourceState, SystemdUnit, TaskEvent, UnitFlows,
 };
 use crate::time::{Boottime, ClockPair};
 
@@ -28,6 +27,8 @@ pub(super) enum Line {
     Process(Process),
     /// What else of the next look is not as it was; told in parts.
     Beside(Beside),
+    /// A stack that was looked up before the next look.
+    Opener(OpenerLine),
     /// The rest of a look: now it is whole.
     Look(Look),
     /// Processes that were asked after.
@@ -164,6 +165,33 @@ pub(super) struct Beside {
     pub pids_max: Patch<KernelStr, u64>,
     #[serde(default, skip_serializing_if = "Patch::is_empty")]
     pub systemd: Patch<KernelStr, Arc<SystemdUnit>>,
+}
+
+/// A stack, looked up.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct OpenerLine {
+    pub process: Id,
+    pub stack: u32,
+    pub frames: Vec<Frame>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl OpenerLine {
+    pub fn of(opener: &Opener) -> Self {
+        let Opener { process, stack, frames, note } = opener;
+        Self {
+            process: (process.pid, process.start_ticks),
+            stack: *stack,
+            frames: frames.clone(),
+            note: note.clone(),
+        }
+    }
+
+    pub fn opener(self, boot: BootId) -> Opener {
+        let Self { process: (pid, start_ticks), stack, frames, note } = self;
+        Opener { process: ProcessId { boot, pid, start_ticks }, stack, frames, note }
+    }
 }
 
 /// The rest of a look.

@@ -141,6 +141,10 @@ impl<'a> Reader<'a> {
                 self.known.beside(beside).map_err(|why| self.damaged(&why))?;
                 return Ok(None);
             }
+            Line::Opener(opener) => {
+                self.known.opener(opener).map_err(|why| self.damaged(&why))?;
+                return Ok(None);
+            }
             Line::Look(look) => {
                 let judged = look.judged;
                 Entry::Look(Box::new(self.known.look(look)), judged)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::source::model::{FdSample, Flow, KernelStr, SystemdUnit, UnitFlows};
+use crate::source::model::{FdSample, Flow, Frame, KernelStr, Opener, SystemdUnit, UnitFlows};
 
 /// What all of a look may weigh, bytes. A million descriptors weigh a quarter of it.
 pub(super) const MOST: usize = 1 << 30;
@@ -43,6 +43,17 @@ impl Weigh for Arc<str> {
 impl Weigh for KernelStr {
     fn weight(&self) -> usize {
         NODE + self.0.len()
+    }
+}
+
+impl Weigh for Opener {
+    fn weight(&self) -> usize {
+        let frame = |f: &Frame| {
+            let texts = [Some(&f.function), f.file.as_ref(), f.module.as_ref()];
+            size_of::<Frame>() + texts.into_iter().flatten().map(String::len).sum::<usize>()
+        };
+        let note = self.note.as_ref().map_or(0, String::len);
+        size_of::<Self>() + note + self.frames.iter().map(frame).sum::<usize>()
     }
 }
 

@@ -11,7 +11,7 @@ use super::descriptor::{self, Descriptor};
 use super::entry::Entry;
 use super::header::Header;
 use super::known::{Known, Sight};
-use super::line::{About, Beside, Glimpse, Line, Look, Process, Table, Task};
+use super::line::{About, Beside, Glimpse, Line, Look, OpenerLine, Process, Table, Task};
 use super::lines::LONGEST;
 use super::patch::{ENTRIES, Patch};
 use crate::config::{self, Config};
@@ -161,6 +161,9 @@ impl<W: Write> Writer<W> {
             self.tell(Process { pid, start, gone: true, ..Process::default() })?;
         }
         self.beside(seen)?;
+        for opener in &seen.openers {
+            self.put(&Line::Opener(OpenerLine::of(opener)))?;
+        }
         let Observation { began, at, depth, countable, fd_probes, task_probes, .. } = seen;
         let Observation { flows, sources, figures, .. } = seen;
         let look = Look {

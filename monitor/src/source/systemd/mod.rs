@@ -8,6 +8,7 @@
 mod bus;
 mod cgroup;
 mod keeper;
+pub mod unit;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -8,8 +8,8 @@ use crate::attribution::unit::UnitKind;
 use crate::ledger::testing::World;
 use crate::pipeline::trace::{Entry, Header};
 use crate::source::model::{
-    BootId, FdBirth, FdKind, FdTable, Flow, InvocationId, KernelStr, Observation, SystemdUnit,
-    TaskEvent, UnitFlows,
+    BootId, FdBirth, FdKind, FdTable, Flow, Frame, InvocationId, KernelStr, Observation, Opener,
+    Role, SystemdUnit, TaskEvent, UnitFlows,
 };
 use crate::time::Boottime;
 
@@ -101,6 +101,19 @@ fn decorate(seen: &mut Observation, i: u64) {
         ..SystemdUnit::default()
     };
     seen.systemd.insert(cgroup, Arc::new(unit));
+    if i % 3 == 1 {
+        let frame = Frame {
+            function: "leaky::open_next".into(),
+            file: Some("/src/leaky.rs".into()),
+            line: Some(118),
+            module: Some("/usr/bin/leaky".into()),
+            role: Role::Opener,
+        };
+        let process = seen.processes[0].id;
+        let note = i.is_multiple_of(2).then(|| "it is stripped".to_owned());
+        let frames = vec![Frame::raw(1 << 40), frame];
+        seen.openers.push(Arc::new(Opener { process, stack: 3, frames, note }));
+    }
     seen.figures.programs.insert("p".to_owned(), (i as f64 / 3.0, i));
     seen.figures.census_seconds = 0.1 + i as f64 / 7.0;
 }

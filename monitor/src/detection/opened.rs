@@ -1,0 +1,83 @@
+//! Who opened the members of a finding.
+
+use std::collections::BTreeMap;
+
+use crate::detection::verdict::Leak;
+use crate::ledger::Ledger;
+use crate::ledger::process::{Held, Process};
+use crate::source::model::{Frame, OpenerKey};
+
+/// A stack, and what is known of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// Under which it can be asked for again.
+    pub key: Option<OpenerKey>,
+    /// It has been looked up, with whatever success.
+    pub looked_up: bool,
+    /// Innermost first; addresses until it is looked up.
+    pub frames: Vec<Frame>,
+    /// Why the opener cannot be told, or not by name.
+    pub note: Option<String>,
+}
+
+impl Opened {
+    /// The stack of most members, preferably in a process where it was looked up.
+    pub(crate) fn most_frequent(ledger: &Ledger, members: &[(&Process, &Held)]) -> Self {
+        let mut stacks: BTreeMap<&[u64], (usize, OpenerKey)> = BTreeMap::new();
+        for (process, held) in members {
+            let Some(id) = held.birth.and_then(|b| b.stack) else { continue };
+            let Some(stack) = ledger.stack(held) else { continue };
+            let key = (process.id, id);
+            let (count, known) = stacks.entry(stack).or_insert((0, key));
+            *count += 1;
+            if ledger.opener(*known).is_none() && ledger.opener(key).is_some() {
+                *known = key;
+            }
+        }
+        let most = stacks.into_iter().max_by_key(|(_, (count, _))| *count);
+        most.map_or_else(Self::default, |(stack, (_, key))| {
+            Self::looked_up(ledger, key).unwrap_or_else(|| Self {
+                key: Some(key),
+                frames: stack.iter().map(|a| Frame::raw(*a)).collect(),
+                ..Self::default()
+            })
+        })
+    }
+
+    fn looked_up(ledger: &Ledger, key: OpenerKey) -> Option<Self> {
+        let opener = ledger.opener(key)?;
+        Some(Self {
+            key: Some(key),
+            looked_up: true,
+            frames: opener.frames.clone(),
+            note: opener.note.clone(),
+        })
+    }
+
+    fn is_known(&self) -> bool {
+        !self.frames.is_empty()
+    }
+}
+
+/// The opener of a verdict that was found anew: the probes that told it before may
+/// be gone since, and it was so all the same. One that has been looked up is not
+/// given up for one that has not.
+pub(crate) fn choose<'a>(
+    found: impl Iterator<Item = &'a Opened> + Clone,
+    before: Option<&'a Opened>,
+) -> Opened {
+    let mut all = found.chain(before).filter(|o| o.is_known());
+    let first = all.clone().find(|o| o.looked_up).or_else(|| all.next());
+    first.cloned().unwrap_or_default()
+}
+
+/// Brings a verdict up to date once its stack has been looked up, also when its
+/// process has died meanwhile.
+pub(crate) fn refresh(leak: &mut Leak, opened: &mut Opened, ledger: &Ledger) {
+    if !opened.looked_up
+        && let Some(now) = opened.key.and_then(|key| Opened::looked_up(ledger, key))
+    {
+        *opened = now;
+        (leak.opener, leak.opener_note) = (opened.frames.clone(), opened.note.clone());
+    }
+}

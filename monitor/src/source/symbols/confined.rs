@@ -1,0 +1,214 @@
+//! The inside of the process that reads a symbol file.
+//!
+//! What an executable, a library or their debug files hold is the work of whoever
+//! runs them, and the agent has privileges. So each file is read by a process of
+//! its own that was given this one file, may open no other, may write to one pipe,
+//! has bounds on memory and time, and no privileges. It dies with what a hostile
+//! file does to it.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use blazesym::symbolize::source::{Elf, Source};
+use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer, cache};
+use object::read::{ObjectSegment, ReadCache};
+use object::{FileKind, Object};
+use rustix::process::{
+    Gid, Resource, Rlimit, Signal, Uid, set_parent_process_death_signal, setrlimit,
+};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use super::answer::{Answer, Call, Line, Place};
+
+/// The word on the command line that starts such a process.
+pub const COMMAND: &str = "read-symbols";
+/// Addresses are as the file counts, not offsets in the file.
+pub const VIRTUAL: &str = "--virtual";
+/// Names only: what a compiler wrote for debuggers is left alone.
+pub const PLAIN: &str = "--plain";
+
+/// The file is standard input.
+const FILE: &str = "/proc/self/fd/0";
+/// Address space past the size of the file, bytes.
+const MEMORY: u64 = 768 << 20;
+/// Processor time, seconds.
+pub const SECONDS: u64 = 10;
+/// The standard streams and the file once more.
+const DESCRIPTORS: u64 = 4;
+/// The user whom nothing belongs to.
+const NOBODY: u32 = 65_534;
+/// Longest name that is passed on, bytes. Those of generic code have no limit.
+const MAX_NAME: usize = 1_024;
+/// Functions dissolved into each other at one address, at most.
+const MAX_CALLS: usize = 64;
+
+/// Reads standard input and answers on standard output. True where that worked,
+/// also if the answer is that the file is bad.
+pub fn run(arguments: &[String]) -> bool {
+    let line = match answer(arguments) {
+        Ok(answer) => Line::Read(answer),
+        Err(why) => Line::Failed(why),
+    };
+    let Ok(mut text) = serde_json::to_vec(&line) else { return false };
+    text.push(b'\n');
+    io::stdout().write_all(&text).is_ok()
+}
+
+fn answer(arguments: &[String]) -> Result<Answer, String> {
+    let (mut are_virtual, mut plain, mut addresses) = (false, false, Vec::new());
+    for argument in arguments {
+        match argument.as_str() {
+            VIRTUAL => are_virtual = true,
+            PLAIN => plain = true,
+            hex => addresses.push(u64::from_str_radix(hex, 16).map_err(|e| e.to_string())?),
+        }
+    }
+    let file = io::stdin().as_fd().try_clone_to_owned().map(File::from);
+    let file = file.map_err(|e| e.to_string())?;
+    let size = file.metadata().map_err(|e| e.to_string())?.len();
+    confine(size).map_err(|e| format!("cannot confine itself: {e}"))?;
+    let meta = meta(file, &addresses, are_virtual)?;
+    let mut answer = Answer {
+        build_id: meta.build_id,
+        debug_link: meta.debug_link,
+        has_lines: false,
+        places: meta.addresses.iter().map(|a| Place { address: *a, calls: vec![] }).collect(),
+    };
+    let symbolizer = open()?;
+    lay_down_privileges();
+    let wanted: Vec<u64> = meta.addresses.iter().flatten().copied().collect();
+    let found = if plain {
+        symbols(&symbolizer, &wanted, false)?
+    } else {
+        // Damaged line tables do not spoil the names.
+        symbols(&symbolizer, &wanted, true).or_else(|_| symbols(&symbolizer, &wanted, false))?
+    };
+    let places = answer.places.iter_mut().filter(|p| p.address.is_some());
+    for (place, calls) in places.zip(found) {
+        answer.has_lines |= calls.iter().any(|c| c.line.is_some());
+        place.calls = calls;
+    }
+    Ok(answer)
+}
+
+/// From here on this process can do little.
+fn confine(size: u64) -> io::Result<()> {
+    // Should the agent die, nobody reads the answer.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    rustix::thread::set_no_new_privs(true)?;
+    for (resource, most) in [
+        (Resource::As, size.saturating_add(MEMORY)),
+        (Resource::Cpu, SECONDS),
+        (Resource::Nofile, DESCRIPTORS),
+        (Resource::Fsize, 0),
+        (Resource::Core, 0),
+    ] {
+        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
+    }
+    Ok(())
+}
+
+/// Once the file is open, nothing needs them.
+fn lay_down_privileges() {
+    // The user first, which takes a privilege; a failure of either leaves what
+    // rlimits and no_new_privs allow.
+    if rustix::process::geteuid().is_root() {
+        let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+        let _ = rustix::thread::set_thread_groups(&[]);
+        let _ = rustix::thread::set_thread_res_gid(group, group, group);
+        let _ = rustix::thread::set_thread_res_uid(user, user, user);
+    }
+    let none = CapabilitySet::empty();
+    let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    let _ = rustix::thread::set_capabilities(None, none);
+}
+
+struct Meta {
+    build_id: Option<String>,
+    debug_link: Option<String>,
+    /// As the file counts; `None` where no part of it is loaded there.
+    addresses: Vec<Option<u64>>,
+}
+
+fn meta(file: File, addresses: &[u64], are_virtual: bool) -> Result<Meta, String> {
+    let bad = |e: object::Error| e.to_string();
+    let cache = ReadCache::new(file);
+    match FileKind::parse(&cache).map_err(bad)? {
+        FileKind::Elf32 | FileKind::Elf64 => {}
+        _ => return Err("it is no ELF file".to_owned()),
+    }
+    let elf = object::File::parse(&cache).map_err(bad)?;
+    let hex = |id: &[u8]| id.iter().take(64).map(|b| format!("{b:02x}")).collect();
+    let loaded = |offset: u64| {
+        let mut segments = elf.segments();
+        segments.find_map(|s| {
+            let (start, size) = s.file_range();
+            let inside = offset.checked_sub(start).filter(|at| *at < size)?;
+            s.address().checked_add(inside)
+        })
+    };
+    Ok(Meta {
+        build_id: elf.build_id().ok().flatten().map(hex),
+        debug_link: elf
+            .gnu_debuglink()
+            .ok()
+            .flatten()
+            .map(|(name, _)| String::from_utf8_lossy(name).into_owned())
+            .filter(|name| name.len() <= 255 && !name.is_empty()),
+        addresses: addresses
+            .iter()
+            .map(|a| if are_virtual { Some(*a) } else { loaded(*a) })
+            .collect(),
+    })
+}
+
+/// Opens the file for good: the last thing that is opened.
+fn open() -> Result<Symbolizer, String> {
+    let symbolizer = Symbolizer::builder()
+        .enable_auto_reload(false)
+        .set_debug_dirs(Some::<[&Path; 0]>([]))
+        .build();
+    symbolizer.cache(&cache::Elf::new(FILE).into()).map_err(|e| e.to_string())?;
+    Ok(symbolizer)
+}
+
+fn symbols(
+    symbolizer: &Symbolizer,
+    addresses: &[u64],
+    lines: bool,
+) -> Result<Vec<Vec<Call>>, String> {
+    let mut elf = Elf::new(FILE);
+    elf.debug_syms = lines;
+    let found = symbolizer
+        .symbolize(&Source::from(elf), Input::VirtOffset(addresses))
+        .map_err(|e| e.to_string())?;
+    Ok(found
+        .into_iter()
+        .map(|s| match s {
+            Symbolized::Sym(sym) => calls(&sym),
+            Symbolized::Unknown(_) => Vec::new(),
+        })
+        .collect())
+}
+
+/// Innermost first; the library gives the outermost first.
+fn calls(sym: &Sym<'_>) -> Vec<Call> {
+    let call = |name: &str, code: Option<&CodeInfo<'_>>| Call {
+        function: clipped(name),
+        file: code.map(|c| clipped(&c.to_path().to_string_lossy())),
+        line: code.and_then(|c| c.line),
+    };
+    let inlined = sym.inlined.iter().rev().map(|f| call(&f.name, f.code_info.as_ref()));
+    let outer = call(&sym.name, sym.code_info.as_deref());
+    inlined.take(MAX_CALLS).chain([outer]).collect()
+}
+
+fn clipped(name: &str) -> String {
+    if name.len() <= MAX_NAME {
+        return name.to_owned();
+    }
+    let end = (0..=MAX_NAME).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}…", &name[..end])
+}

@@ -1,0 +1,191 @@
+//! Turns the addresses of stacks into functions, files and lines.
+//!
+//! A stack is looked up when it is first seen of a process that is under suspicion,
+//! because later the process may be gone; its opener comes with a later look. A
+//! thread of its own does that, which does not exist before the first such stack:
+//! it holds on to the files that the addresses are of ([`pin`]), and has each read by
+//! a confined process ([`confined`]), for what is in them is the work of whoever runs
+//! them. Counts never depend on any of it.
+
+pub mod answer;
+pub mod confined;
+mod debug;
+mod language;
+mod maps;
+mod perfmap;
+mod pin;
+mod reader;
+mod roles;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use super::frame::{Frame, Opener, OpenerKey};
+use super::model::{FdBirth, ProcessId, ProcessSample, TaskEvent};
+use crate::time::Boottime;
+
+/// Stacks that wait at most; those past it are asked for again at the next look.
+const QUEUE: usize = 64;
+/// Execs remembered at most; past it those of the processes that were seen stay.
+const MAX_EXECS: usize = 8_192;
+
+/// A stack to look up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Whose.
+    pub process: ProcessId,
+    /// Its number.
+    pub stack: u32,
+    /// Return addresses, innermost first.
+    pub addresses: Vec<u64>,
+}
+
+impl Job {
+    /// The opener, when it cannot be said who that is.
+    fn unknown(&self, why: String) -> Opener {
+        let frames = self.addresses.iter().map(|a| Frame::raw(*a)).collect();
+        Opener { process: self.process, stack: self.stack, frames, note: Some(why) }
+    }
+}
+
+/// The thread, once there is one.
+struct Running {
+    jobs: SyncSender<Job>,
+    done: Receiver<Opener>,
+}
+
+/// A handle on the thread; dropping it ends the thread.
+#[derive(Default)]
+pub struct Symbols {
+    running: Option<Running>,
+    /// By process, the stacks of its descriptors and when the youngest was opened.
+    seen: HashMap<ProcessId, BTreeMap<u32, Boottime>>,
+    asked: HashSet<OpenerKey>,
+    pressing: HashSet<ProcessId>,
+    execs: HashMap<ProcessId, Boottime>,
+    ready: Vec<Arc<Opener>>,
+    lost: u64,
+}
+
+impl Symbols {
+    /// Takes note of events: what was opened before an exec is of another program.
+    pub fn note(&mut self, events: &[TaskEvent]) {
+        for event in events {
+            match event {
+                TaskEvent::Exec { at, id, .. } => {
+                    self.execs.insert(*id, *at);
+                }
+                TaskEvent::Exit { id, .. } => {
+                    self.execs.remove(id);
+                }
+                TaskEvent::Fork { .. } => {}
+            }
+        }
+        if self.execs.len() > MAX_EXECS {
+            self.execs.retain(|id, _| self.seen.contains_key(id));
+        }
+    }
+
+    /// What a look has seen of a process.
+    pub fn see(&mut self, id: ProcessId, births: impl Iterator<Item = FdBirth>) {
+        let mut stacks: BTreeMap<u32, Boottime> = BTreeMap::new();
+        for birth in births {
+            let Some(stack) = birth.stack else { continue };
+            let at = stacks.entry(stack).or_insert(birth.at);
+            *at = birth.at.max(*at);
+        }
+        if stacks.is_empty() {
+            self.seen.remove(&id);
+        } else {
+            self.seen.insert(id, stacks);
+        }
+    }
+
+    /// Forgets those that are not there any more.
+    pub fn keep(&mut self, living: &[ProcessSample]) {
+        if self.seen.is_empty() && self.asked.is_empty() {
+            return;
+        }
+        let living: HashSet<ProcessId> = living.iter().map(|p| p.id).collect();
+        self.seen.retain(|id, _| living.contains(id));
+        self.asked.retain(|(id, _)| living.contains(id));
+    }
+
+    /// These processes are under suspicion: their stacks are worth the work.
+    pub fn press(&mut self, pressing: HashSet<ProcessId>) {
+        self.pressing = pressing;
+    }
+
+    /// Asks for the stacks that are worth it and were not asked for yet; `stack`
+    /// gives the addresses of one.
+    pub fn ask(&mut self, stack: impl Fn(u32) -> Option<Vec<u64>>) {
+        let wanted: Vec<(OpenerKey, Boottime)> = self
+            .pressing
+            .iter()
+            .filter_map(|id| Some((id, self.seen.get(id)?)))
+            .flat_map(|(id, stacks)| stacks.iter().map(|(stack, at)| ((*id, *stack), *at)))
+            .filter(|(key, _)| !self.asked.contains(key))
+            .collect();
+        for ((process, id), opened) in wanted {
+            let Some(addresses) = stack(id).filter(|a| !a.is_empty()) else { continue };
+            let job = Job { process, stack: id, addresses };
+            if self.execs.get(&process).is_some_and(|exec| opened < *exec) {
+                let why = "it was opened before the process executed its present program";
+                self.ready.push(Arc::new(job.unknown(why.to_owned())));
+                self.asked.insert((process, id));
+            } else if self.send(job) {
+                self.asked.insert((process, id));
+            } else {
+                self.lost += 1;
+            }
+        }
+    }
+
+    fn send(&mut self, job: Job) -> bool {
+        let running = match &self.running {
+            Some(running) => running,
+            None => match start() {
+                Ok(running) => self.running.insert(running),
+                Err(e) => {
+                    tracing::warn!("stacks cannot be looked up: no thread: {e}");
+                    return false;
+                }
+            },
+        };
+        match running.jobs.try_send(job) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => false,
+            Err(TrySendError::Disconnected(_)) => {
+                // It panicked, which its thread has logged; the next one starts anew.
+                self.running = None;
+                false
+            }
+        }
+    }
+
+    /// What has been looked up since the last time.
+    pub fn take(&mut self) -> Vec<Arc<Opener>> {
+        if let Some(running) = &self.running {
+            self.ready.extend(running.done.try_iter().map(Arc::new));
+        }
+        std::mem::take(&mut self.ready)
+    }
+
+    /// How often a stack had to wait for the next look because the queue was full.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+}
+
+fn start() -> std::io::Result<Running> {
+    let (jobs, inbox) = sync_channel(QUEUE);
+    let (outbox, done) = std::sync::mpsc::channel();
+    std::thread::Builder::new()
+        .name("symbols".into())
+        .spawn(move || worker::run(&inbox, &outbox))?;
+    Ok(Running { jobs, done })
+}

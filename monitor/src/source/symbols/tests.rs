@@ -1,0 +1,112 @@
+use std::sync::mpsc::channel;
+
+use super::*;
+use crate::source::model::{BootId, KernelStr};
+
+const ADDRESSES: [u64; 2] = [0x40_1000, 0x40_2000];
+
+fn process(pid: u32) -> ProcessId {
+    ProcessId { boot: BootId::default(), pid, start_ticks: 1 }
+}
+
+fn birth(at: u64, stack: u32) -> FdBirth {
+    FdBirth { at: Boottime(at), tid: 1, stack: Some(stack) }
+}
+
+/// Symbols whose thread never comes to look anything up, and what it was asked for.
+fn stuck() -> (Symbols, Receiver<Job>) {
+    let (jobs, inbox) = sync_channel(QUEUE);
+    let (_, done) = channel();
+    (Symbols { running: Some(Running { jobs, done }), ..Symbols::default() }, inbox)
+}
+
+fn ask(symbols: &mut Symbols) {
+    symbols.ask(|_| Some(ADDRESSES.to_vec()));
+}
+
+#[test]
+fn without_a_suspicion_there_is_no_thread() {
+    let mut symbols = Symbols::default();
+    symbols.see(process(1), [birth(5, 7)].into_iter());
+    ask(&mut symbols);
+    assert!(symbols.running.is_none() && symbols.take().is_empty());
+}
+
+#[test]
+fn each_stack_of_a_suspect_is_asked_for_once() {
+    let (mut symbols, inbox) = stuck();
+    symbols.see(process(1), [birth(5, 7), birth(6, 7), birth(6, 8)].into_iter());
+    symbols.see(process(2), [birth(5, 7)].into_iter());
+    symbols.press([process(1)].into());
+    ask(&mut symbols);
+    ask(&mut symbols);
+    let mut asked: Vec<_> = inbox.try_iter().map(|j| (j.process.pid, j.stack)).collect();
+    asked.sort_unstable();
+    assert_eq!(asked, [(1, 7), (1, 8)]);
+    assert_eq!(symbols.lost(), 0);
+    // Its pid is another process's by now.
+    symbols.keep(&[]);
+    assert!(symbols.asked.is_empty() && symbols.seen.is_empty());
+}
+
+#[test]
+fn a_full_queue_is_counted_and_asked_again() {
+    let (mut symbols, inbox) = stuck();
+    symbols.see(process(1), (0..QUEUE as u32 + 3).map(|stack| birth(5, stack)));
+    symbols.press([process(1)].into());
+    ask(&mut symbols);
+    assert_eq!((symbols.lost(), inbox.try_iter().count()), (3, QUEUE));
+    ask(&mut symbols);
+    assert_eq!((symbols.lost(), inbox.try_iter().count()), (3, 3), "none is forgotten");
+}
+
+#[test]
+fn what_was_opened_before_an_exec_is_not_looked_up_in_the_wrong_program() {
+    let (mut symbols, inbox) = stuck();
+    let exec =
+        |at| TaskEvent::Exec { at: Boottime(at), id: process(1), comm: KernelStr::from("x") };
+    symbols.note(&[exec(10)]);
+    symbols.see(process(1), [birth(9, 7), birth(11, 8)].into_iter());
+    symbols.press([process(1)].into());
+    ask(&mut symbols);
+    assert_eq!(inbox.try_iter().map(|j| j.stack).collect::<Vec<_>>(), [8]);
+    let told = symbols.take();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].frames[0].function, "0x401000");
+    let note = told[0].note.as_deref().unwrap_or_default();
+    assert!(note.contains("before the process executed its present program"), "{note}");
+}
+
+#[test]
+fn a_thread_that_died_is_replaced() {
+    let (mut symbols, inbox) = stuck();
+    drop(inbox);
+    symbols.see(process(1), [birth(5, 7)].into_iter());
+    symbols.press([process(1)].into());
+    ask(&mut symbols);
+    assert!(symbols.running.is_none() && symbols.asked.is_empty());
+    assert_eq!(symbols.lost(), 1);
+}
+
+#[test]
+fn a_process_that_has_gone_is_told_by_its_addresses_and_why() {
+    let mut symbols = Symbols::default();
+    // No pid is that high (`PID_MAX_LIMIT`).
+    let gone = process(4_194_305);
+    symbols.see(gone, [birth(5, 7)].into_iter());
+    symbols.press([gone].into());
+    ask(&mut symbols);
+    let begun = std::time::Instant::now();
+    let told = loop {
+        if let Some(opener) = symbols.take().pop() {
+            break opener;
+        }
+        assert!(begun.elapsed().as_secs() < 20);
+        std::thread::yield_now();
+    };
+    assert_eq!(told.key(), (gone, 7));
+    let functions: Vec<&str> = told.frames.iter().map(|f| f.function.as_str()).collect();
+    assert_eq!(functions, ["0x401000", "0x402000"]);
+    let note = told.note.as_deref().unwrap_or_default();
+    assert_eq!(note, "the process ended before its stack could be looked up");
+}

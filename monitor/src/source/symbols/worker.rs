@@ -1,0 +1,265 @@
+//! The thread that looks stacks up.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, Sender};
+
+use super::Job;
+use super::answer::{Answer, Call, Place as Found};
+use super::debug;
+use super::language::Language;
+use super::perfmap;
+use super::pin::{FileKey, Module, Pinned, Place, pin};
+use super::reader::{self, Counted, ReadError};
+use super::roles;
+use crate::source::frame::{Frame, Opener, Role};
+use crate::text;
+
+/// After everybody else: who opened is no hurry once the files are held.
+const NICE: i32 = 10;
+/// Files and addresses in them that are kept, at most; then all are forgotten.
+const MAX_FILES: usize = 128;
+const MAX_ADDRESSES: usize = 16_384;
+
+/// Looks up what is asked for until nobody asks any more.
+pub fn run(jobs: &Receiver<Job>, done: &Sender<Opener>) {
+    // This thread alone, and the processes that it starts.
+    if let Err(e) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!("symbols are read at the priority of the agent: {e}");
+    }
+    let mut library = Library::default();
+    while let Ok(first) = jobs.recv() {
+        // All that wait are held on to before any is read, which may take seconds.
+        let waiting: Vec<_> = std::iter::once(first).chain(jobs.try_iter()).map(pin).collect();
+        for held in waiting {
+            let opener = match held {
+                Ok(pinned) => library.opener(&pinned),
+                Err((job, why)) => job.unknown(why),
+            };
+            if done.send(opener).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// What is known of a file.
+#[derive(Debug, Default)]
+struct Known {
+    build_id: Option<String>,
+    /// It cannot be read; nobody tries again.
+    bad: Option<ReadError>,
+    places: BTreeMap<u64, Found>,
+}
+
+/// What has been read.
+#[derive(Default)]
+pub struct Library {
+    files: HashMap<FileKey, Known>,
+}
+
+impl Library {
+    /// Names the functions of a stack.
+    pub fn opener(&mut self, pinned: &Pinned) -> Opener {
+        self.forget();
+        let (mut frames, mut complaints) = (Vec::new(), Vec::new());
+        for module in modules(&pinned.places) {
+            if let Err(why) = self.read(module, pinned) {
+                complaints.push(format!("{}: {why}", module.path));
+            }
+        }
+        for (place, address) in pinned.places.iter().zip(&pinned.job.addresses) {
+            frames.extend(self.frames(place, *address, pinned.language.as_ref()));
+        }
+        let named = roles::name_opener(&mut frames);
+        complaints.extend(pinned.perf_map.clone());
+        let note = if named {
+            self.nameless(&frames, pinned)
+        } else {
+            Some(why_none(&frames, pinned.language.as_ref()))
+        };
+        let note = note.into_iter().chain(complaints).collect::<Vec<_>>().join("; ");
+        Opener {
+            process: pinned.job.process,
+            stack: pinned.job.stack,
+            frames,
+            note: (!note.is_empty()).then_some(note),
+        }
+    }
+
+    fn forget(&mut self) {
+        let addresses: usize = self.files.values().map(|k| k.places.len()).sum();
+        if self.files.len() > MAX_FILES || addresses > MAX_ADDRESSES {
+            self.files.clear();
+        }
+    }
+
+    /// Has all that this stack needs of a module read, where it is not known yet.
+    fn read(&mut self, module: &Module, pinned: &Pinned) -> Result<(), String> {
+        let (key, file) = module.file.as_ref().map_err(Clone::clone)?;
+        let known = self.files.entry(*key).or_default();
+        if let Some(bad) = &known.bad {
+            return Err(bad.to_string());
+        }
+        let mut wanted: Vec<u64> = pinned
+            .places
+            .iter()
+            .filter_map(|p| match p {
+                Place::InFile(m, at) if m.path == module.path => Some(*at),
+                _ => None,
+            })
+            .filter(|at| !known.places.contains_key(at))
+            .collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        match read_whole(module, file, &wanted, pinned.root.as_ref()) {
+            Ok(answer) => {
+                known.build_id = answer.build_id;
+                known.places.extend(wanted.into_iter().zip(answer.places));
+                Ok(())
+            }
+            Err(bad) => {
+                let why = bad.to_string();
+                // What the host was short of, it may have the next time.
+                if !matches!(bad, ReadError::Start(_)) {
+                    known.bad = Some(bad);
+                }
+                Err(why)
+            }
+        }
+    }
+
+    /// The frames of an address, innermost first.
+    fn frames(&self, place: &Place, address: u64, language: Option<&Language>) -> Vec<Frame> {
+        match place {
+            Place::InFile(module, at) => {
+                let known = module.file.as_ref().ok().and_then(|(key, _)| self.files.get(key));
+                in_file(module, known.and_then(|k| k.places.get(at)), *at, language)
+            }
+            Place::Named(name) => vec![Frame {
+                module: Some(name.clone()),
+                role: Role::Runtime,
+                ..Frame::raw(address)
+            }],
+            Place::Made(Some(name)) => {
+                let mut frame = perfmap::frame(name);
+                frame.role = roles::of_script(&frame);
+                frame.function = text::printable(frame.function.as_bytes());
+                frame.file = frame.file.map(|f| text::printable(f.as_bytes()));
+                vec![frame]
+            }
+            Place::Made(None) | Place::Nowhere => vec![Frame::raw(address)],
+        }
+    }
+
+    /// The opener is known by its address alone: what would name it.
+    fn nameless(&self, frames: &[Frame], pinned: &Pinned) -> Option<String> {
+        let opener = frames.iter().find(|f| f.role == Role::Opener)?;
+        if !opener.function.starts_with("0x") {
+            return None;
+        }
+        let module = opener.module.as_deref()?;
+        let build_id = modules(&pinned.places)
+            .into_iter()
+            .find(|m| m.path == module)
+            .and_then(|m| self.files.get(&m.file.as_ref().ok()?.0)?.build_id.as_deref());
+        let of = build_id.map_or_else(String::new, |id| format!(" (build id {id})"));
+        Some(format!(
+            "{module} has no symbols{of}: install its debug symbols, or do not strip it; \
+             `addr2line -e` takes the address"
+        ))
+    }
+}
+
+/// Each file once.
+fn modules(places: &[Place]) -> Vec<&Module> {
+    let mut modules: Vec<&Module> = Vec::new();
+    for place in places {
+        if let Place::InFile(module, _) = place
+            && modules.iter().all(|m| m.path != module.path)
+        {
+            modules.push(module);
+        }
+    }
+    modules
+}
+
+/// Reads a module, and its debug file where that knows more.
+fn read_whole(
+    module: &Module,
+    file: &File,
+    wanted: &[u64],
+    root: Option<&OwnedFd>,
+) -> Result<Answer, ReadError> {
+    let mut answer = reader::read(file, wanted, Counted::InFile)?;
+    if answer.has_lines {
+        return Ok(answer);
+    }
+    let addresses: Vec<u64> = answer.places.iter().map(|p| p.address.unwrap_or(0)).collect();
+    for (_, file) in debug::find(&module.raw_path, &answer, root) {
+        let Ok(more) = reader::read(&file, &addresses, Counted::Virtually) else { continue };
+        if more.build_id != answer.build_id {
+            continue;
+        }
+        let better = |found: &Found| !found.calls.is_empty();
+        for (known, found) in answer.places.iter_mut().zip(more.places) {
+            if known.address.is_some() && better(&found) {
+                known.calls = found.calls;
+            }
+        }
+        break;
+    }
+    Ok(answer)
+}
+
+fn in_file(
+    module: &Module,
+    found: Option<&Found>,
+    at: u64,
+    language: Option<&Language>,
+) -> Vec<Frame> {
+    let of_module = roles::of_module(&module.path, module.is_exe, language);
+    let named = |mut frame: Frame| {
+        frame.module = Some(module.path.clone());
+        frame.role = match of_module {
+            Role::Program => roles::of_function(&frame),
+            other => other,
+        };
+        frame
+    };
+    match found {
+        Some(found) if !found.calls.is_empty() => {
+            found.calls.iter().map(|c| named(call(c))).collect()
+        }
+        // As the file counts, or if even that is not known where in the file.
+        _ => vec![named(Frame::raw(found.and_then(|f| f.address).unwrap_or(at)))],
+    }
+}
+
+fn call(call: &Call) -> Frame {
+    Frame {
+        function: text::printable(call.function.as_bytes()),
+        file: call.file.as_ref().map(|f| text::printable(f.as_bytes())),
+        line: call.line,
+        ..Frame::default()
+    }
+}
+
+/// Why no frame is the program's own.
+fn why_none(frames: &[Frame], language: Option<&Language>) -> String {
+    if let Some(language) = language {
+        return language.how_to_see();
+    }
+    let last = frames.iter().rev().find_map(|f| f.module.as_deref());
+    let last = last.map_or("code of no file", |m| m.rsplit('/').next().unwrap_or(m));
+    format!(
+        "the stack ends in {last}, before the program's own frames: what is built without frame \
+         pointers hides its callers. Build the program and its libraries with \
+         `-fno-omit-frame-pointer` (Rust: `-C force-frame-pointers=yes`); the C library has them \
+         in Fedora 38, Ubuntu 24.04 and later ones"
+    )
+}

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
+use leakwatch::detection::verdict::Frame;
+
 /// Number of open descriptors; `None` where there is no such process.
 pub fn open_fds(pid: u32) -> Option<u64> {
     Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64)
@@ -85,6 +87,18 @@ pub fn bpf_attached(pid: u32) -> BTreeSet<String> {
             text.lines().filter(of).collect::<Vec<_>>().join(" ")
         })
         .collect()
+}
+
+/// The file whose code a frame of `pid` is: by its module once it has been looked up,
+/// until then by its address. `None` where there is no such code.
+pub fn code_of(pid: u32, frame: &Frame) -> Option<String> {
+    let Some(module) = &frame.module else {
+        let address = frame.function.strip_prefix("0x")?;
+        return code_at(pid, u64::from_str_radix(address, 16).ok()?);
+    };
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+    let is = |line: &str| line.contains(" r-xp ") && line.ends_with(module.as_str());
+    maps.lines().any(is).then(|| module.clone())
 }
 
 /// The file whose code `pid` has at an address; `None` where no code is there.

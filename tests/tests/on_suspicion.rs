@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use leakwatch::detection::verdict::{Leak, State};
+use leakwatch::detection::verdict::{Frame, Leak, Role, State};
 use leakwatch_tests::agent::{Agent, FAST, Plan};
 use leakwatch_tests::component::{need_root, say};
 use leakwatch_tests::procfs;
@@ -101,18 +101,13 @@ impl Scene {
         wait_until("the suspect to be watched", LIMIT, || {
             self.opened("~leaker").filter(|opened| *opened > 0.0)
         });
-        let opener = wait_until("the opener", LIMIT, || {
-            self.leak("~leaker").map(|l| l.opener).filter(|o| !o.is_empty())
+        let opener = wait_until("the opener to be looked up", LIMIT, || {
+            let looked_up = |o: &Vec<Frame>| o.iter().any(|f| f.role != Role::Unknown);
+            self.leak("~leaker").map(|l| l.opener).filter(looked_up)
         });
         assert_eq!(self.opened("~bystander"), None, "and nobody else");
-        for frame in &opener {
-            let of = (&frame.file, &frame.line, &frame.module);
-            assert_eq!(of, (&None, &None, &None), "raw addresses: {opener:?}");
-        }
-        let raw = opener[0].function.strip_prefix("0x").unwrap_or_else(|| panic!("{opener:?}"));
-        let address = u64::from_str_radix(raw, 16).expect("hexadecimal");
-        let code = procfs::code_at(self.leaker.pid(), address);
-        let code = code.unwrap_or_else(|| panic!("{address:#x} is no code of the leaker"));
+        let code = procfs::code_of(self.leaker.pid(), &opener[0]);
+        let code = code.unwrap_or_else(|| panic!("{:?} is no code of the leaker", opener[0]));
         say(format_args!("{came} programs attached; the innermost frame is in {code}"));
     }
 

@@ -42,9 +42,7 @@ fn what_leaked_before_any_suspicion_has_its_opener() {
     });
     assert!(leak.rules.contains(&Rule::DeletedFileHeld), "{leak:?}");
     let frame = leak.opener.first().unwrap_or_else(|| panic!("nobody opened it: {leak:?}"));
-    let raw = frame.function.strip_prefix("0x").unwrap_or_else(|| panic!("{frame:?}"));
-    let address = u64::from_str_radix(raw, 16).expect("hexadecimal");
-    assert!(procfs::code_at(leaker.pid(), address).is_some(), "{address:#x} is no code of it");
+    assert!(procfs::code_of(leaker.pid(), frame).is_some(), "{frame:?} is no code of it");
     let said = [("source", "stacks"), ("mechanism", "bpf_get_stackid")];
     assert_eq!(agent.metrics().one("leakwatch_source_state", &said), Some(1.0));
 }

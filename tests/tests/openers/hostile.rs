@@ -1,0 +1,134 @@
+//! Symbol files that nobody would write in good faith: an error on that frame,
+//! bounded time and memory, and nothing else disturbed.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use leakwatch_tests::agent::binary;
+use leakwatch_tests::component::{need_program, need_root};
+use leakwatch_tests::fixture::{line, put};
+use serde_json::Value;
+
+use super::scene::{Scene, of_program, opener};
+
+/// Where a section of a file lies: offset and size.
+fn section(path: &Path, name: &str) -> (u64, u64) {
+    let said = Command::new("readelf").args(["-SW"]).arg(path).output().expect("binutils");
+    let said = String::from_utf8(said.stdout).expect("text");
+    let row = said.lines().find(|l| l.split_whitespace().any(|w| w == name)).expect("it is there");
+    // [NR] NAME TYPE ADDRESS OFFSET SIZE
+    let after = row.split_once(name).expect("it is there").1;
+    let words: Vec<&str> = after.split_whitespace().collect();
+    let hex = |w: &str| u64::from_str_radix(w, 16).expect("hexadecimal");
+    (hex(words[2]), hex(words[3]))
+}
+
+#[test]
+fn a_hostile_file_costs_its_own_names_and_no_others() {
+    if need_root().is_none() || need_program("readelf").is_none() {
+        return;
+    }
+    let mut scene = Scene::set();
+    let dir = scene.dir();
+
+    // 2 GiB, of which all but the program is a hole.
+    let large = put(&dir, "large");
+    let file = OpenOptions::new().write(true).open(&large).expect("it is ours");
+    file.set_len(2 << 30).expect("holes cost nothing");
+    drop(file);
+    scene.start("large", large);
+
+    // What debuggers read is noise; the symbol table is whole.
+    let garbage = put(&dir, "garbage");
+    let file = OpenOptions::new().write(true).open(&garbage).expect("it is ours");
+    for name in [".debug_info", ".debug_line", ".debug_abbrev"] {
+        let (offset, size) = section(&garbage, name);
+        let noise: Vec<u8> =
+            (0..size).map(|i| (i.wrapping_mul(2_654_435_761) >> 7) as u8).collect();
+        file.write_all_at(&noise, offset).expect("it is ours");
+    }
+    drop(file);
+    scene.start("garbage", garbage);
+
+    // The headers of its sections lie past its end.
+    let truncated = put(&dir, "truncated");
+    let (text, size) = section(&truncated, ".text");
+    let (data, _) = section(&truncated, ".comment");
+    let file = OpenOptions::new().write(true).open(&truncated).expect("it is ours");
+    file.set_len(data.max(text + size)).expect("it is ours");
+    drop(file);
+    scene.start("truncated", truncated);
+
+    scene.start("beside", put(&dir, "beside"));
+    scene.go_all();
+
+    let leak = scene.looked_up("beside");
+    assert_eq!(opener(&leak).line, Some(line("OPENS")), "{leak:#?}");
+    let leak = scene.looked_up("large");
+    let note = leak.opener_note.as_deref().unwrap_or("");
+    assert!(note.contains("it has 2.0 GiB; more than 1.0 GiB is not read"), "{leak:#?}");
+    assert!(opener(&leak).function.starts_with("0x"), "{leak:#?}");
+    let leak = scene.looked_up("garbage");
+    assert!(of_program(&leak)[0].function.starts_with("opener_fixture::"), "{leak:#?}");
+    let leak = scene.looked_up("truncated");
+    assert!(opener(&leak).function.starts_with("0x"), "{leak:#?}");
+    assert!(leak.opener_note.is_some(), "{leak:#?}");
+    assert!(!scene.log().contains("panicked"), "{}", scene.log());
+}
+
+/// Has the confined reader read a file: what it answers, or how it ended.
+fn read(file: &Path, address: &str) -> Result<Value, String> {
+    let begun = Instant::now();
+    let output = Command::new(binary())
+        .args(["read-symbols", "--virtual", address])
+        .stdin(File::open(file).expect("it is ours"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .output()
+        .expect("it starts");
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    serde_json::from_slice(&output.stdout).map_err(|_| output.status.to_string())
+}
+
+#[test]
+fn a_file_that_is_cut_off_or_flipped_anywhere_is_an_answer_in_time() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let whole = put(dir.path(), "whole");
+    let bytes = fs::read(&whole).expect("it is ours");
+    let symbol = Command::new("nm").arg("-C").arg(&whole).output().expect("binutils");
+    let symbol = String::from_utf8_lossy(&symbol.stdout).into_owned();
+    let symbol = symbol.lines().find(|l| l.ends_with("opener_fixture::pool::check_out"));
+    let address = symbol.expect("it is there").split(' ').next().expect("an address").to_owned();
+    let good = read(&whole, &address).expect("it is whole");
+    assert_eq!(
+        good["read"]["places"][0]["calls"]
+            .as_array()
+            .and_then(|c| c.last())
+            .map(|c| &c["function"]),
+        Some(&Value::from("opener_fixture::pool::check_out")),
+        "{good}"
+    );
+
+    let part = dir.path().join("part");
+    let mut answered = 0;
+    // Dense where the headers are, then throughout.
+    let places = (0..64).map(|i| i * 8).chain((1..32).map(|i| bytes.len() / 32 * i));
+    for at in places.clone() {
+        fs::write(&part, &bytes[..at]).expect("it is ours");
+        answered += usize::from(read(&part, &address).is_ok());
+    }
+    for at in places {
+        let mut flipped = bytes.clone();
+        for byte in flipped.iter_mut().skip(at).take(8) {
+            *byte ^= 0xff;
+        }
+        fs::write(&part, &flipped).expect("it is ours");
+        answered += usize::from(read(&part, &address).is_ok());
+    }
+    // Nearly all are an answer in words; one that crashes the reader is none.
+    assert!(answered >= 150, "{answered} of 190");
+}

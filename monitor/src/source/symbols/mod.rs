@@ -2,10 +2,10 @@
 //!
 //! A stack is looked up when it is first seen of a process that is under suspicion,
 //! because later the process may be gone; its opener comes with a later look. A
-//! thread of its own does that, which does not exist before the first such stack:
-//! it holds on to the files that the addresses are of ([`pin`]), and has each read by
-//! a confined process ([`confined`]), for what is in them is the work of whoever runs
-//! them. Counts never depend on any of it.
+//! look takes hold of the files that its addresses are of ([`pin`]) and leaves the rest to
+//! a thread of its own, which does not exist before the first such stack. It has each
+//! file read by a confined process ([`confined`]), for what is in them is the work of
+//! whoever runs them. Counts never depend on any of it.
 
 pub mod answer;
 pub mod confined;
@@ -23,13 +23,24 @@ mod worker;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
 
 use super::frame::{Frame, Opener, OpenerKey};
 use super::model::{FdBirth, ProcessId, ProcessSample, TaskEvent};
 use crate::time::Boottime;
+use pin::Pinned;
+use worker::Beat;
 
 /// Stacks that wait at most; those past it are asked for again at the next look.
 const QUEUE: usize = 64;
+/// Of one look, what may go for holding on to files.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// A file is given up after 30 s, and its debug file, and both once more without what
+/// debuggers want: a thread that does not get on for longer waits for a file system
+/// that does not answer.
+const STUCK: Duration = Duration::from_secs(300);
+/// So many of those, and no more stack is looked up.
+const MAX_STUCK: u32 = 3;
 /// Execs remembered at most; past it those of the processes that were seen stay.
 const MAX_EXECS: usize = 8_192;
 
@@ -54,8 +65,9 @@ impl Job {
 
 /// The thread, once there is one.
 struct Running {
-    jobs: SyncSender<Job>,
+    jobs: SyncSender<Pinned>,
     done: Receiver<Opener>,
+    beat: Beat,
 }
 
 /// A handle on the thread; dropping it ends the thread.
@@ -65,6 +77,10 @@ pub struct Symbols {
     /// By process, the stacks of its descriptors and when the youngest was opened.
     seen: HashMap<ProcessId, BTreeMap<u32, Boottime>>,
     asked: HashSet<OpenerKey>,
+    /// Sent to the thread, which has not answered yet.
+    waiting: HashMap<OpenerKey, Job>,
+    /// Threads that were given up.
+    stuck: u32,
     pressing: HashSet<ProcessId>,
     execs: HashMap<ProcessId, Boottime>,
     ready: Vec<Arc<Opener>>,
@@ -130,39 +146,64 @@ impl Symbols {
             .flat_map(|(id, stacks)| stacks.iter().map(|(stack, at)| ((*id, *stack), *at)))
             .filter(|(key, _)| !self.asked.contains(key))
             .collect();
+        let begun = Instant::now();
         for ((process, id), opened) in wanted {
+            // What is not asked for now is at the next look.
+            if begun.elapsed() > PATIENCE {
+                return;
+            }
             let Some(addresses) = stack(id).filter(|a| !a.is_empty()) else { continue };
             let job = Job { process, stack: id, addresses };
             if self.execs.get(&process).is_some_and(|exec| opened < *exec) {
-                let why = "it was opened before the process executed its present program";
-                self.ready.push(Arc::new(job.unknown(why.to_owned())));
-                self.asked.insert((process, id));
-            } else if self.send(job) {
-                self.asked.insert((process, id));
-            } else {
+                self.give_up(&job, "it was opened before the process executed its present program");
+            } else if self.stuck > MAX_STUCK {
+                self.give_up(
+                    &job,
+                    "it is not looked up: reading files of earlier ones never ended",
+                );
+            } else if self.waiting.len() >= QUEUE {
                 self.lost += 1;
+            } else {
+                match pin::pin(&job) {
+                    Ok(pinned) => self.send(job, pinned),
+                    Err(why) => self.give_up(&job, &why),
+                }
             }
         }
     }
 
-    fn send(&mut self, job: Job) -> bool {
+    fn give_up(&mut self, job: &Job, why: &str) {
+        let opener = job.unknown(why.to_owned());
+        self.asked.insert(opener.key());
+        self.ready.push(Arc::new(opener));
+    }
+
+    fn send(&mut self, job: Job, pinned: Pinned) {
         let running = match &self.running {
             Some(running) => running,
             None => match start() {
                 Ok(running) => self.running.insert(running),
                 Err(e) => {
-                    tracing::warn!("stacks cannot be looked up: no thread: {e}");
-                    return false;
+                    self.lost += 1;
+                    return tracing::warn!("stacks cannot be looked up: no thread: {e}");
                 }
             },
         };
-        match running.jobs.try_send(job) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_)) => false,
+        let key = (job.process, job.stack);
+        match running.jobs.try_send(pinned) {
+            Ok(()) => {
+                if self.waiting.is_empty() {
+                    // It had nothing to do until now.
+                    running.beat.now();
+                }
+                self.asked.insert(key);
+                self.waiting.insert(key, job);
+            }
+            Err(TrySendError::Full(_)) => self.lost += 1,
             Err(TrySendError::Disconnected(_)) => {
                 // It panicked, which its thread has logged; the next one starts anew.
-                self.running = None;
-                false
+                self.lost += 1;
+                self.abandon("looking it up failed; the log says why");
             }
         }
     }
@@ -170,12 +211,28 @@ impl Symbols {
     /// What has been looked up since the last time.
     pub fn take(&mut self) -> Vec<Arc<Opener>> {
         if let Some(running) = &self.running {
-            self.ready.extend(running.done.try_iter().map(Arc::new));
+            for opener in running.done.try_iter() {
+                self.waiting.remove(&opener.key());
+                self.ready.push(Arc::new(opener));
+            }
+            if !self.waiting.is_empty() && running.beat.age() > STUCK {
+                self.stuck += 1;
+                tracing::warn!("a symbol file keeps its reader waiting for ever; it is given up");
+                self.abandon("reading its files never ends: the file system does not answer");
+            }
         }
         std::mem::take(&mut self.ready)
     }
 
-    /// How often a stack had to wait for the next look because the queue was full.
+    /// Leaves the thread to itself, and what waits for it unknown.
+    fn abandon(&mut self, why: &str) {
+        self.running = None;
+        for (_, job) in std::mem::take(&mut self.waiting) {
+            self.give_up(&job, why);
+        }
+    }
+
+    /// How often a stack had to wait for a later look because so many were waiting.
     pub fn lost(&self) -> u64 {
         self.lost
     }
@@ -184,8 +241,11 @@ impl Symbols {
 fn start() -> std::io::Result<Running> {
     let (jobs, inbox) = sync_channel(QUEUE);
     let (outbox, done) = std::sync::mpsc::channel();
+    let beat = Beat::default();
+    beat.now();
+    let beats = beat.clone();
     std::thread::Builder::new()
         .name("symbols".into())
-        .spawn(move || worker::run(&inbox, &outbox))?;
-    Ok(Running { jobs, done })
+        .spawn(move || worker::run(&inbox, &outbox, &beats))?;
+    Ok(Running { jobs, done, beat })
 }

@@ -1,13 +1,16 @@
-//! Holds on to what a stack needs: which files its addresses are of, open. What
-//! is held so can be read after the process has died or its files were replaced.
+//! Takes hold of what a stack needs: which files its addresses are of. What is held
+//! so can be read after the process has died or its files were replaced.
+//!
+//! This is done by the thread of the census, at once, and must not wait for anybody:
+//! so files are held by `O_PATH`, which asks nothing of the file system that they are
+//! on, were it one that never answers. [`Module::open`], which may wait, is not for it.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, open, openat2};
 
@@ -17,6 +20,10 @@ use super::maps::{self, Mapping};
 use super::perfmap;
 use crate::source::processes::parse_stat;
 use crate::text;
+
+/// Files that are held for one stack, at most: so many descriptors for each that
+/// waits. Those past it are opened by their names.
+const MAX_HELD: usize = 6;
 
 /// Tells files apart, also those that were replaced under the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,21 +44,20 @@ pub struct Module {
     pub raw_path: PathBuf,
     /// It is the executable itself.
     pub is_exe: bool,
-    /// Its first address in the process, which tells it from others.
-    start: u64,
-    /// The file, or why it cannot be opened.
-    pub file: Result<(FileKey, File), String>,
+    inode: u64,
+    deleted: bool,
+    held: Option<OwnedFd>,
 }
 
 /// What an address lies in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// A file, so many bytes from its beginning.
-    InFile(Arc<Module>, u64),
+    /// A file, by its number among the modules, so many bytes from its beginning.
+    InFile(usize, u64),
     /// Something of the kernel's, such as `[vdso]`.
     Named(String),
-    /// Memory without a file, and its name in the perf map where there is one.
-    Made(Option<String>),
+    /// Memory without a file.
+    Made,
     /// Nothing that is mapped (any more).
     Nowhere,
 }
@@ -63,86 +69,161 @@ pub struct Pinned {
     pub job: Job,
     /// One for each address.
     pub places: Vec<Place>,
+    /// Each file once.
+    pub modules: Vec<Module>,
     /// The runtime that the program runs in, if any.
     pub language: Option<Language>,
-    /// What is wrong with its perf map, where there is one.
-    pub perf_map: Option<String>,
     /// The root of its file system.
     pub root: Option<OwnedFd>,
+    /// Its pid for itself.
+    own_pid: Option<u32>,
+    owner: u32,
 }
 
 /// Looks at the process as it is now.
 ///
 /// # Errors
 /// A sentence: the process has gone, or may not be read.
-pub fn pin(job: Job) -> Result<Pinned, (Job, String)> {
+pub fn pin(job: &Job) -> Result<Pinned, String> {
     let dir = PathBuf::from(format!("/proc/{}", job.process.pid));
-    match look(&dir, &job) {
-        Ok((places, language, perf_map, root)) => {
-            Ok(Pinned { job, places, language, perf_map, root })
+    look(&dir, job).map_err(|e| {
+        if !lives(&dir, job) {
+            return "the process ended before its stack could be looked up".to_owned();
         }
-        Err(_) if !lives(&dir, &job) => {
-            Err((job, "the process ended before its stack could be looked up".to_owned()))
-        }
-        Err(e) => {
-            let hint = if e.kind() == io::ErrorKind::PermissionDenied {
-                "; grant CAP_SYS_PTRACE"
-            } else {
-                ""
-            };
-            let what = format!("the stack cannot be looked up: {}/maps: {e}{hint}", dir.display());
-            Err((job, what))
-        }
-    }
+        let denied = e.kind() == io::ErrorKind::PermissionDenied;
+        let hint = if denied { "; grant CAP_SYS_PTRACE" } else { "" };
+        format!("the stack cannot be looked up: {}/maps: {e}{hint}", dir.display())
+    })
 }
 
-type Seen = (Vec<Place>, Option<Language>, Option<String>, Option<OwnedFd>);
-
-fn look(dir: &Path, job: &Job) -> io::Result<Seen> {
+fn look(dir: &Path, job: &Job) -> io::Result<Pinned> {
     let root = open(dir.join("root"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok();
     let exe = fs::read_link(dir.join("exe")).ok();
     let exe = exe.as_ref().map(|p| without_deleted(p.as_os_str().as_bytes()));
     let wanted: Vec<u64> = job.addresses.iter().map(|a| called_from(*a)).collect();
     let maps = maps::read(BufReader::new(File::open(dir.join("maps"))?), &wanted)?;
-    let mut modules: Vec<Arc<Module>> = Vec::new();
+    let mut modules: Vec<Module> = Vec::new();
     let mut places = Vec::new();
     for address in &wanted {
         places.push(match maps.find(*address) {
             None => Place::Nowhere,
             Some(m) if m.of_file() => {
-                let known = modules.iter().find(|known| known.start == m.start);
-                let module = known.cloned().unwrap_or_else(|| {
-                    Arc::new(module(dir, root.as_ref(), m, exe == Some(m.path.as_slice())))
+                let known = modules.iter().position(|known| known.is(m));
+                let number = known.unwrap_or_else(|| {
+                    let is_exe = exe == Some(m.path.as_slice());
+                    modules.push(Module::hold(dir, m, is_exe, modules.len() < MAX_HELD));
+                    modules.len() - 1
                 });
-                modules.push(Arc::clone(&module));
-                Place::InFile(module, m.file_offset(*address))
+                Place::InFile(number, m.file_offset(*address))
             }
             Some(m) if m.path.starts_with(b"[v") => Place::Named(text::printable(&m.path)),
-            Some(_) => Place::Made(None),
+            Some(_) => Place::Made,
         });
     }
     let exe = exe.map(text::printable).unwrap_or_default();
-    let language = Language::of(&exe, maps.runtime.as_deref());
-    let mut complaint = None;
-    if places.iter().any(|p| matches!(p, Place::Made(_))) {
-        match perf_map(dir, root.as_ref(), &wanted) {
-            Ok(names) => {
-                for (place, name) in places.iter_mut().zip(names) {
-                    if let Place::Made(known) = place {
-                        *known = name;
-                    }
-                }
-            }
-            // That there is none is the usual thing.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => complaint = Some(format!("its perf map cannot be read: {e}")),
-        }
-    }
+    let pinned = Pinned {
+        job: job.clone(),
+        places,
+        modules,
+        language: Language::of(&exe, maps.runtime.as_deref()),
+        root,
+        own_pid: own_pid(&fs::read(dir.join("status"))?),
+        owner: fs::metadata(dir)?.uid(),
+    };
     // Another process by now would have other mappings at these addresses.
     if !lives(dir, job) {
         return Err(io::ErrorKind::NotFound.into());
     }
-    Ok((places, language, complaint, root))
+    Ok(pinned)
+}
+
+impl Module {
+    fn hold(dir: &Path, m: &Mapping, is_exe: bool, hold: bool) -> Self {
+        let link = dir.join(format!("map_files/{:x}-{:x}", m.start, m.end));
+        let held = hold.then(|| open(link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok());
+        Self {
+            path: text::printable(&m.path),
+            raw_path: PathBuf::from(std::ffi::OsStr::from_bytes(&m.path)),
+            is_exe,
+            inode: m.inode,
+            deleted: m.deleted,
+            held: held.flatten(),
+        }
+    }
+
+    /// It is the file of this mapping, too.
+    fn is(&self, m: &Mapping) -> bool {
+        self.inode == m.inode && self.raw_path.as_os_str().as_bytes() == m.path
+    }
+
+    /// The file: the very one that is mapped, where the kernel let us hold it, else what
+    /// has its name now if that has its inode.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn open(&self, root: Option<&OwnedFd>) -> Result<(FileKey, File), String> {
+        let opened = match &self.held {
+            Some(held) => reopen(held),
+            None if self.deleted => Err(io::Error::other(
+                "the file was deleted or replaced; grant CAP_CHECKPOINT_RESTORE",
+            )),
+            None => inside(root, &self.raw_path).map(File::from),
+        };
+        let about = opened.and_then(|file| Ok((regular(&file)?, file)));
+        match about {
+            Ok((about, _)) if about.ino() != self.inode => Err("the file was replaced".to_owned()),
+            Ok((about, file)) => Ok((key(&about), file)),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+}
+
+/// Opens for reading what is held; nothing but a regular file, for others do things
+/// when they are opened.
+fn reopen(held: &OwnedFd) -> io::Result<File> {
+    regular(&File::from(held.try_clone()?))?;
+    Ok(File::from(open(format!("/proc/self/fd/{}", held.as_raw_fd()), READ, Mode::empty())?))
+}
+
+impl Pinned {
+    /// What the runtime of the process says of the code that it makes, for each
+    /// address: `/tmp/perf-PID.map` in its own mount namespace, PID being the one in
+    /// its own pid namespace. Nothing where it publishes none.
+    ///
+    /// # Errors
+    /// A sentence: there is one, and it is not to be believed.
+    pub fn names(&self) -> Result<Vec<Option<String>>, String> {
+        let none = vec![None; self.places.len()];
+        if !self.places.contains(&Place::Made) {
+            return Ok(none);
+        }
+        match self.perf_map() {
+            Ok(names) => Ok(names),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(none),
+            Err(e) => Err(format!("its perf map cannot be read: {e}")),
+        }
+    }
+
+    fn perf_map(&self) -> io::Result<Vec<Option<String>>> {
+        let pid = self.own_pid.ok_or(io::ErrorKind::NotFound)?;
+        let path = format!("/tmp/perf-{pid}.map");
+        let file = File::from(inside(self.root.as_ref(), Path::new(&path))?);
+        let about = regular(&file)?;
+        // /tmp is everybody's: another user could give this process whatever names.
+        if about.uid() != self.owner && about.uid() != 0 {
+            return Err(io::Error::other(format!(
+                "it belongs to user {}, and the process to user {}",
+                about.uid(),
+                self.owner
+            )));
+        }
+        if about.size() > perfmap::MAX_BYTES {
+            let (is, most) = (text::bytes(about.size()), text::bytes(perfmap::MAX_BYTES));
+            return Err(io::Error::other(format!("it has {is}; more than {most} is not read")));
+        }
+        let wanted: Vec<u64> = self.job.addresses.iter().map(|a| called_from(*a)).collect();
+        perfmap::read(BufReader::with_capacity(64 << 10, file), &wanted)
+    }
 }
 
 /// An address on a stack is where to go on after a call; the call is before it.
@@ -157,37 +238,6 @@ fn lives(dir: &Path, job: &Job) -> bool {
 
 fn without_deleted(path: &[u8]) -> &[u8] {
     path.strip_suffix(b" (deleted)").unwrap_or(path)
-}
-
-fn module(dir: &Path, root: Option<&OwnedFd>, m: &Mapping, is_exe: bool) -> Module {
-    let raw_path = PathBuf::from(std::ffi::OsStr::from_bytes(&m.path));
-    let file = code(dir, root, m, &raw_path).map_err(|e| e.to_string());
-    Module { path: text::printable(&m.path), raw_path, is_exe, start: m.start, file }
-}
-
-/// The file of a mapping: the very one, where the kernel lets us have it, and else
-/// what has its name now if that has its inode.
-fn code(
-    dir: &Path,
-    root: Option<&OwnedFd>,
-    m: &Mapping,
-    path: &Path,
-) -> io::Result<(FileKey, File)> {
-    let link = dir.join(format!("map_files/{:x}-{:x}", m.start, m.end));
-    let opened = File::from(match open(link, READ, Mode::empty()) {
-        Ok(file) => file,
-        Err(_) if m.deleted => {
-            return Err(io::Error::other(
-                "the file was deleted or replaced; grant CAP_CHECKPOINT_RESTORE",
-            ));
-        }
-        Err(_) => inside(root, path)?,
-    });
-    let about = regular(&opened)?;
-    if about.ino() != m.inode {
-        return Err(io::Error::other("the file was replaced"));
-    }
-    Ok((key(&about), opened))
 }
 
 /// Never waits, as for the writer of a fifo, and becomes no terminal of ours.
@@ -221,28 +271,6 @@ pub fn key(about: &fs::Metadata) -> FileKey {
         changed: (about.ctime(), about.ctime_nsec()),
         size: about.size(),
     }
-}
-
-/// What the runtime of a process says of the code that it makes: `/tmp/perf-PID.map`
-/// in its own mount namespace, PID being the one in its own pid namespace.
-fn perf_map(dir: &Path, root: Option<&OwnedFd>, wanted: &[u64]) -> io::Result<Vec<Option<String>>> {
-    let status = fs::read(dir.join("status"))?;
-    let pid = own_pid(&status).ok_or(io::ErrorKind::NotFound)?;
-    let file = File::from(inside(root, Path::new(&format!("/tmp/perf-{pid}.map")))?);
-    let about = regular(&file)?;
-    // /tmp is everybody's: another user could give this process whatever names.
-    let owner = fs::metadata(dir)?.uid();
-    if about.uid() != owner && about.uid() != 0 {
-        return Err(io::Error::other(format!(
-            "it belongs to user {}, and the process to user {owner}",
-            about.uid()
-        )));
-    }
-    if about.size() > perfmap::MAX_BYTES {
-        let (is, most) = (text::bytes(about.size()), text::bytes(perfmap::MAX_BYTES));
-        return Err(io::Error::other(format!("it has {is}; more than {most} is not read")));
-    }
-    perfmap::read(BufReader::with_capacity(64 << 10, file), wanted)
 }
 
 /// The pid in the innermost namespace: the last of `NSpid`.

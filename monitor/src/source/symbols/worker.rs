@@ -3,18 +3,21 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
 
-use super::Job;
 use super::answer::{Answer, Call, Place as Found};
 use super::debug;
 use super::language::Language;
 use super::perfmap;
-use super::pin::{FileKey, Module, Pinned, Place, pin};
+use super::pin::{FileKey, Module, Pinned, Place};
 use super::reader::{self, Counted, ReadError};
 use super::roles;
 use crate::source::frame::{Frame, Opener, Role};
 use crate::text;
+use crate::time::Boottime;
 
 /// After everybody else: who opened is no hurry once the files are held.
 const NICE: i32 = 10;
@@ -22,25 +25,35 @@ const NICE: i32 = 10;
 const MAX_FILES: usize = 128;
 const MAX_ADDRESSES: usize = 16_384;
 
-/// Looks up what is asked for until nobody asks any more.
-pub fn run(jobs: &Receiver<Job>, done: &Sender<Opener>) {
+/// Looks up what is asked for until nobody asks any more. `beat` is when it was last
+/// seen to get on.
+pub fn run(jobs: &Receiver<Pinned>, done: &Sender<Opener>, beat: &Beat) {
     // This thread alone, and the processes that it starts.
     if let Err(e) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!("symbols are read at the priority of the agent: {e}");
     }
     let mut library = Library::default();
-    while let Ok(first) = jobs.recv() {
-        // All that wait are held on to before any is read, which may take seconds.
-        let waiting: Vec<_> = std::iter::once(first).chain(jobs.try_iter()).map(pin).collect();
-        for held in waiting {
-            let opener = match held {
-                Ok(pinned) => library.opener(&pinned),
-                Err((job, why)) => job.unknown(why),
-            };
-            if done.send(opener).is_err() {
-                return;
-            }
+    for pinned in jobs {
+        let opener = library.opener(&pinned, beat);
+        if done.send(opener).is_err() {
+            return;
         }
+    }
+}
+
+/// When the thread was last seen to get on.
+#[derive(Clone, Debug, Default)]
+pub struct Beat(Arc<AtomicU64>);
+
+impl Beat {
+    /// It gets on.
+    pub fn now(&self) {
+        self.0.store(Boottime::now().0, Ordering::Relaxed);
+    }
+
+    /// How long ago that was.
+    pub fn age(&self) -> Duration {
+        Boottime::now().since(Boottime(self.0.load(Ordering::Relaxed)))
     }
 }
 
@@ -61,21 +74,31 @@ pub struct Library {
 
 impl Library {
     /// Names the functions of a stack.
-    pub fn opener(&mut self, pinned: &Pinned) -> Opener {
+    pub fn opener(&mut self, pinned: &Pinned, beat: &Beat) -> Opener {
         self.forget();
-        let (mut frames, mut complaints) = (Vec::new(), Vec::new());
-        for module in modules(&pinned.places) {
-            if let Err(why) = self.read(module, pinned) {
+        let mut complaints = Vec::new();
+        let mut keys = Vec::new();
+        for (number, module) in pinned.modules.iter().enumerate() {
+            beat.now();
+            let opened = module.open(pinned.root.as_ref());
+            keys.push(opened.as_ref().ok().map(|(key, _)| *key));
+            let read = opened.and_then(|(key, file)| self.read(number, key, &file, pinned, beat));
+            if let Err(why) = read {
                 complaints.push(format!("{}: {why}", module.path));
             }
         }
-        for (place, address) in pinned.places.iter().zip(&pinned.job.addresses) {
-            frames.extend(self.frames(place, *address, pinned.language.as_ref()));
+        beat.now();
+        let names = pinned.names().unwrap_or_else(|why| {
+            complaints.push(why);
+            Vec::new()
+        });
+        let mut frames = Vec::new();
+        for (i, (place, address)) in pinned.places.iter().zip(&pinned.job.addresses).enumerate() {
+            let name = names.get(i).and_then(Option::as_deref);
+            frames.extend(self.frames(place, *address, name, pinned, &keys));
         }
-        let named = roles::name_opener(&mut frames);
-        complaints.extend(pinned.perf_map.clone());
-        let note = if named {
-            self.nameless(&frames, pinned)
+        let note = if roles::name_opener(&mut frames) {
+            self.nameless(&frames, pinned, &keys)
         } else {
             Some(why_none(&frames, pinned.language.as_ref()))
         };
@@ -96,27 +119,31 @@ impl Library {
     }
 
     /// Has all that this stack needs of a module read, where it is not known yet.
-    fn read(&mut self, module: &Module, pinned: &Pinned) -> Result<(), String> {
-        let (key, file) = module.file.as_ref().map_err(Clone::clone)?;
-        let known = self.files.entry(*key).or_default();
+    fn read(
+        &mut self,
+        number: usize,
+        key: FileKey,
+        file: &File,
+        pinned: &Pinned,
+        beat: &Beat,
+    ) -> Result<(), String> {
+        let known = self.files.entry(key).or_default();
         if let Some(bad) = &known.bad {
             return Err(bad.to_string());
         }
-        let mut wanted: Vec<u64> = pinned
-            .places
-            .iter()
-            .filter_map(|p| match p {
-                Place::InFile(m, at) if m.path == module.path => Some(*at),
-                _ => None,
-            })
-            .filter(|at| !known.places.contains_key(at))
-            .collect();
+        let here = |p: &Place| match p {
+            Place::InFile(module, at) if *module == number => Some(*at),
+            _ => None,
+        };
+        let wanted = pinned.places.iter().filter_map(here);
+        let mut wanted: Vec<u64> = wanted.filter(|at| !known.places.contains_key(at)).collect();
         wanted.sort_unstable();
         wanted.dedup();
         if wanted.is_empty() {
             return Ok(());
         }
-        match read_whole(module, file, &wanted, pinned.root.as_ref()) {
+        let module = &pinned.modules[number];
+        match read_whole(module, file, &wanted, pinned.root.as_ref(), beat) {
             Ok(answer) => {
                 known.build_id = answer.build_id;
                 known.places.extend(wanted.into_iter().zip(answer.places));
@@ -134,39 +161,50 @@ impl Library {
     }
 
     /// The frames of an address, innermost first.
-    fn frames(&self, place: &Place, address: u64, language: Option<&Language>) -> Vec<Frame> {
-        match place {
-            Place::InFile(module, at) => {
-                let known = module.file.as_ref().ok().and_then(|(key, _)| self.files.get(key));
-                in_file(module, known.and_then(|k| k.places.get(at)), *at, language)
+    fn frames(
+        &self,
+        place: &Place,
+        address: u64,
+        name: Option<&str>,
+        pinned: &Pinned,
+        keys: &[Option<FileKey>],
+    ) -> Vec<Frame> {
+        match (place, name) {
+            (Place::InFile(number, at), _) => {
+                let known = keys[*number].and_then(|key| self.files.get(&key));
+                let found = known.and_then(|k| k.places.get(at));
+                in_file(&pinned.modules[*number], found, *at, pinned.language.as_ref())
             }
-            Place::Named(name) => vec![Frame {
-                module: Some(name.clone()),
-                role: Role::Runtime,
-                ..Frame::raw(address)
-            }],
-            Place::Made(Some(name)) => {
+            (Place::Named(module), _) => {
+                let module = Some(module.clone());
+                vec![Frame { module, role: Role::Runtime, ..Frame::raw(address) }]
+            }
+            (Place::Made, Some(name)) => {
                 let mut frame = perfmap::frame(name);
                 frame.role = roles::of_script(&frame);
                 frame.function = text::printable(frame.function.as_bytes());
                 frame.file = frame.file.map(|f| text::printable(f.as_bytes()));
                 vec![frame]
             }
-            Place::Made(None) | Place::Nowhere => vec![Frame::raw(address)],
+            (Place::Made | Place::Nowhere, _) => vec![Frame::raw(address)],
         }
     }
 
     /// The opener is known by its address alone: what would name it.
-    fn nameless(&self, frames: &[Frame], pinned: &Pinned) -> Option<String> {
+    fn nameless(
+        &self,
+        frames: &[Frame],
+        pinned: &Pinned,
+        keys: &[Option<FileKey>],
+    ) -> Option<String> {
         let opener = frames.iter().find(|f| f.role == Role::Opener)?;
         if !opener.function.starts_with("0x") {
             return None;
         }
         let module = opener.module.as_deref()?;
-        let build_id = modules(&pinned.places)
-            .into_iter()
-            .find(|m| m.path == module)
-            .and_then(|m| self.files.get(&m.file.as_ref().ok()?.0)?.build_id.as_deref());
+        let number = pinned.modules.iter().position(|m| m.path == module)?;
+        let known = keys[number].and_then(|key| self.files.get(&key));
+        let build_id = known.and_then(|k| k.build_id.as_deref());
         let of = build_id.map_or_else(String::new, |id| format!(" (build id {id})"));
         Some(format!(
             "{module} has no symbols{of}: install its debug symbols, or do not strip it; \
@@ -175,25 +213,13 @@ impl Library {
     }
 }
 
-/// Each file once.
-fn modules(places: &[Place]) -> Vec<&Module> {
-    let mut modules: Vec<&Module> = Vec::new();
-    for place in places {
-        if let Place::InFile(module, _) = place
-            && modules.iter().all(|m| m.path != module.path)
-        {
-            modules.push(module);
-        }
-    }
-    modules
-}
-
 /// Reads a module, and its debug file where that knows more.
 fn read_whole(
     module: &Module,
     file: &File,
     wanted: &[u64],
     root: Option<&OwnedFd>,
+    beat: &Beat,
 ) -> Result<Answer, ReadError> {
     let mut answer = reader::read(file, wanted, Counted::InFile)?;
     if answer.has_lines {
@@ -201,6 +227,7 @@ fn read_whole(
     }
     let addresses: Vec<u64> = answer.places.iter().map(|p| p.address.unwrap_or(0)).collect();
     for (_, file) in debug::find(&module.raw_path, &answer, root) {
+        beat.now();
         let Ok(more) = reader::read(&file, &addresses, Counted::Virtually) else { continue };
         if more.build_id != answer.build_id {
             continue;

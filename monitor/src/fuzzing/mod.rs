@@ -11,6 +11,7 @@ mod audit;
 mod btf;
 mod config;
 mod http;
+mod openers;
 mod paths;
 mod procfs;
 mod records;
@@ -22,6 +23,7 @@ pub use self::audit::audit;
 pub use self::btf::btf;
 pub use self::config::config;
 pub use self::http::http;
+pub use self::openers::openers;
 pub use self::paths::{cgroup, template};
 pub use self::procfs::procfs;
 pub use self::records::records;
@@ -31,12 +33,13 @@ pub use self::trace::trace;
 pub type Target = fn(&[u8]);
 
 /// Every target by name: `fuzz/fuzz_targets/NAME.rs`, seeds in `fuzz/seeds/NAME`.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("audit", audit),
     ("btf", btf),
     ("cgroup", cgroup),
     ("config", config),
     ("http", http),
+    ("openers", openers),
     ("procfs", procfs),
     ("records", records),
     ("template", template),

@@ -57,6 +57,7 @@ fn the_function_that_leaks_is_named_with_its_file_and_line() {
 
     scene.start("plain", put(&dir, "plain"));
     scene.start_mode("innocent", put(&dir, "innocent"), "close");
+    scene.start_mode("library", put(&dir, "library"), "library");
 
     // Without a symbol, and the same with its symbols in a file beside it.
     let stripped = put(&dir, "stripped");
@@ -96,6 +97,15 @@ fn the_function_that_leaks_is_named_with_its_file_and_line() {
         told(&scene.looked_up(name));
     }
     assert_eq!(module(opener(&scene.looked_up("hidden"))), "/mnt/hidden");
+
+    // The C library may hide who called it; then its function is known, not the line.
+    let leak = scene.looked_up("library");
+    let frame = opener(&leak);
+    assert_eq!(frame.function, "opener_fixture::by_library", "{leak:#?}");
+    let exact = leak.opener_note.is_none();
+    let comment = if exact { "CALLS THE LIBRARY" } else { "BY LIBRARY" };
+    assert_eq!(frame.line, Some(line(comment)), "{leak:#?}");
+    assert_eq!(of_program(&leak)[1].line, Some(line("HAS THE LIBRARY")), "{leak:#?}");
 
     // Its address is all that a stripped one says, and it is the right one.
     let leak = scene.looked_up("stripped");

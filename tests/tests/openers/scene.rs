@@ -122,7 +122,8 @@ impl Scene {
     }
 }
 
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
+    "library",
     "plain",
     "innocent",
     "stripped",

@@ -11,11 +11,12 @@ pub mod answer;
 pub mod confined;
 mod debug;
 mod language;
-mod maps;
-mod perfmap;
+pub(crate) mod maps;
+pub(crate) mod perfmap;
 mod pin;
 mod reader;
-mod roles;
+pub(crate) mod roles;
+mod skipped;
 #[cfg(test)]
 mod tests;
 mod worker;

@@ -18,6 +18,7 @@ use super::Job;
 use super::language::Language;
 use super::maps::{self, Mapping};
 use super::perfmap;
+use super::skipped::hides;
 use crate::source::processes::parse_stat;
 use crate::text;
 
@@ -186,6 +187,19 @@ fn reopen(held: &OwnedFd) -> io::Result<File> {
 }
 
 impl Pinned {
+    /// Where in this module the call ends that the second address returns to, if the
+    /// first one is in the C library.
+    pub fn after_the_c_library(&self, number: usize) -> Option<u64> {
+        match self.places.as_slice() {
+            [Place::InFile(first, _), Place::InFile(second, at), ..]
+                if *second == number && first != second && hides(&self.modules[*first].path) =>
+            {
+                Some(at + 1)
+            }
+            _ => None,
+        }
+    }
+
     /// What the runtime of the process says of the code that it makes, for each
     /// address: `/tmp/perf-PID.map` in its own mount namespace, PID being the one in
     /// its own pid namespace. Nothing where it publishes none.

@@ -15,6 +15,7 @@ use super::perfmap;
 use super::pin::{FileKey, Module, Pinned, Place};
 use super::reader::{self, Counted, ReadError};
 use super::roles;
+use super::skipped::{self, Called};
 use crate::source::frame::{Frame, Opener, Role};
 use crate::text;
 use crate::time::Boottime;
@@ -76,13 +77,16 @@ impl Library {
     /// Names the functions of a stack.
     pub fn opener(&mut self, pinned: &Pinned, beat: &Beat) -> Opener {
         self.forget();
-        let mut complaints = Vec::new();
-        let mut keys = Vec::new();
+        let (mut complaints, mut keys, mut skipped) = (Vec::new(), Vec::new(), None);
         for (number, module) in pinned.modules.iter().enumerate() {
             beat.now();
             let opened = module.open(pinned.root.as_ref());
             keys.push(opened.as_ref().ok().map(|(key, _)| *key));
-            let read = opened.and_then(|(key, file)| self.read(number, key, &file, pinned, beat));
+            let read = opened.and_then(|(key, file)| {
+                let called = pinned.after_the_c_library(number);
+                skipped = skipped.or(called.and_then(|at| skipped::called(&file, at)));
+                self.read(number, key, &file, pinned, skipped, beat)
+            });
             if let Err(why) = read {
                 complaints.push(format!("{}: {why}", module.path));
             }
@@ -94,11 +98,19 @@ impl Library {
         });
         let mut frames = Vec::new();
         for (i, (place, address)) in pinned.places.iter().zip(&pinned.job.addresses).enumerate() {
+            if i == 1 {
+                let hidden = self.hidden(skipped, pinned, &keys);
+                complaints.extend(hidden.as_ref().map(|f| hides_the_line(f, &frames)));
+                frames.extend(hidden);
+            }
             let name = names.get(i).and_then(Option::as_deref);
             frames.extend(self.frames(place, *address, name, pinned, &keys));
         }
         let note = if roles::name_opener(&mut frames) {
-            self.nameless(&frames, pinned, &keys)
+            self.nameless(&frames, pinned, &keys).or_else(|| {
+                let hides = skipped == Some(Called::Anywhere);
+                hides.then(|| "the function that called the C library can be missing here".into())
+            })
         } else {
             Some(why_none(&frames, pinned.language.as_ref()))
         };
@@ -125,6 +137,7 @@ impl Library {
         key: FileKey,
         file: &File,
         pinned: &Pinned,
+        skipped: Option<Called>,
         beat: &Beat,
     ) -> Result<(), String> {
         let known = self.files.entry(key).or_default();
@@ -136,6 +149,11 @@ impl Library {
             _ => None,
         };
         let wanted = pinned.places.iter().filter_map(here);
+        let skipped = skipped.and_then(|s| match s {
+            Called::Here(at) if pinned.after_the_c_library(number).is_some() => Some(at),
+            _ => None,
+        });
+        let wanted = wanted.chain(skipped);
         let mut wanted: Vec<u64> = wanted.filter(|at| !known.places.contains_key(at)).collect();
         wanted.sort_unstable();
         wanted.dedup();
@@ -188,6 +206,21 @@ impl Library {
             }
             (Place::Made | Place::Nowhere, _) => vec![Frame::raw(address)],
         }
+    }
+
+    /// The frame that the C library hides, where it is one of the file that calls it. A
+    /// table of other files' functions has no name.
+    fn hidden(
+        &self,
+        skipped: Option<Called>,
+        pinned: &Pinned,
+        keys: &[Option<FileKey>],
+    ) -> Option<Frame> {
+        let Some(Called::Here(at)) = skipped else { return None };
+        let Some(Place::InFile(number, _)) = pinned.places.get(1) else { return None };
+        let found = self.files.get(&keys[*number]?)?.places.get(&at)?;
+        found.calls.last()?;
+        in_file(&pinned.modules[*number], Some(found), at, pinned.language.as_ref()).pop()
     }
 
     /// The opener is known by its address alone: what would name it.
@@ -276,10 +309,23 @@ fn call(call: &Call) -> Frame {
     }
 }
 
+/// Of a hidden frame only the function is known.
+fn hides_the_line(frame: &Frame, inner: &[Frame]) -> String {
+    let called = inner.last().map_or("a function", |f| f.function.as_str());
+    format!(
+        "of {} the first line is given, not the one that calls {called}: the C library keeps no \
+         frame pointer",
+        frame.function
+    )
+}
+
 /// Why no frame is the program's own.
 fn why_none(frames: &[Frame], language: Option<&Language>) -> String {
+    let ends_there = frames.last().and_then(|f| f.module.as_deref()).is_some_and(skipped::hides);
     if let Some(language) = language {
-        return language.how_to_see();
+        let also = "; and this stack ends in the C library, which must be one with frame pointers, \
+                    as in Fedora 38, Ubuntu 24.04 and later ones";
+        return language.how_to_see() + if ends_there { also } else { "" };
     }
     let last = frames.iter().rev().find_map(|f| f.module.as_deref());
     let last = last.map_or("code of no file", |m| m.rsplit('/').next().unwrap_or(m));

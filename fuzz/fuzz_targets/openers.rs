@@ -1,0 +1,4 @@
+//! See `leakwatch::fuzzing::openers`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| leakwatch::fuzzing::openers(data));

@@ -41,6 +41,16 @@ impl Language {
         known.iter().any(|k| is(k)).then(|| Self::Other(exe.to_owned()))
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Python(_) => "Python",
+            Self::Node => "Node",
+            Self::Java => "the Java virtual machine",
+            Self::Other(name) => name,
+        }
+    }
+
     /// Why its own frames are not seen, and what would show them.
     pub fn how_to_see(&self) -> String {
         match self {

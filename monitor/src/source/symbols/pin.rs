@@ -218,10 +218,19 @@ impl Pinned {
         }
     }
 
-    fn perf_map(&self) -> io::Result<Vec<Option<String>>> {
+    /// It has a perf map, whatever is in there.
+    pub fn publishes(&self) -> bool {
+        self.open_perf_map().is_ok()
+    }
+
+    fn open_perf_map(&self) -> io::Result<File> {
         let pid = self.own_pid.ok_or(io::ErrorKind::NotFound)?;
         let path = format!("/tmp/perf-{pid}.map");
-        let file = File::from(inside(self.root.as_ref(), Path::new(&path))?);
+        Ok(File::from(inside(self.root.as_ref(), Path::new(&path))?))
+    }
+
+    fn perf_map(&self) -> io::Result<Vec<Option<String>>> {
+        let file = self.open_perf_map()?;
         let about = regular(&file)?;
         // /tmp is everybody's: another user could give this process whatever names.
         if about.uid() != self.owner && about.uid() != 0 {

@@ -112,7 +112,7 @@ impl Library {
                 hides.then(|| "the function that called the C library can be missing here".into())
             })
         } else {
-            Some(why_none(&frames, pinned.language.as_ref()))
+            Some(why_none(&frames, pinned))
         };
         let note = note.into_iter().chain(complaints).collect::<Vec<_>>().join("; ");
         Opener {
@@ -320,19 +320,32 @@ fn hides_the_line(frame: &Frame, inner: &[Frame]) -> String {
 }
 
 /// Why no frame is the program's own.
-fn why_none(frames: &[Frame], language: Option<&Language>) -> String {
-    let ends_there = frames.last().and_then(|f| f.module.as_deref()).is_some_and(skipped::hides);
-    if let Some(language) = language {
-        let also = "; and this stack ends in the C library, which must be one with frame pointers, \
-                    as in Fedora 38, Ubuntu 24.04 and later ones";
-        return language.how_to_see() + if ends_there { also } else { "" };
-    }
+fn why_none(frames: &[Frame], pinned: &Pinned) -> String {
     let last = frames.iter().rev().find_map(|f| f.module.as_deref());
     let last = last.map_or("code of no file", |m| m.rsplit('/').next().unwrap_or(m));
-    format!(
-        "the stack ends in {last}, before the program's own frames: what is built without frame \
-         pointers hides its callers. Build the program and its libraries with \
-         `-fno-omit-frame-pointer` (Rust: `-C force-frame-pointers=yes`); the C library has them \
-         in Fedora 38, Ubuntu 24.04 and later ones"
-    )
+    let Some(language) = &pinned.language else {
+        return format!(
+            "the stack ends in {last}, before the program's own frames: what is built without \
+             frame pointers hides its callers. Build the program and its libraries with \
+             `-fno-omit-frame-pointer` (Rust: `-C force-frame-pointers=yes`); the C library has \
+             them in {WITH_POINTERS}"
+        );
+    };
+    if pinned.publishes() {
+        return format!(
+            "the program publishes its own functions, but the stack ends in {last} before them: \
+             {} and the C library must be built with frame pointers, as in {WITH_POINTERS}",
+            language.name()
+        );
+    }
+    let ends_there = frames.last().and_then(|f| f.module.as_deref()).is_some_and(skipped::hides);
+    let also = format!(
+        "; and this stack ends in the C library: that and {} must be built with frame pointers, \
+         as in {WITH_POINTERS}",
+        language.name()
+    );
+    language.how_to_see() + if ends_there { &also } else { "" }
 }
+
+/// Distributions that build their packages so.
+const WITH_POINTERS: &str = "Fedora 38, Ubuntu 24.04 and later ones";

@@ -2,6 +2,7 @@
 //! bounded time and memory, and nothing else disturbed.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,9 +11,11 @@ use std::time::{Duration, Instant};
 use leakwatch_tests::agent::binary;
 use leakwatch_tests::component::{need_program, need_root};
 use leakwatch_tests::fixture::{line, put};
+use leakwatch_tests::procfs::state;
+use leakwatch_tests::wait::wait_until;
 use serde_json::Value;
 
-use super::scene::{Scene, of_program, opener};
+use super::scene::{LIMIT, Scene, of_program, opener};
 
 /// Where a section of a file lies: offset and size.
 fn section(path: &Path, name: &str) -> (u64, u64) {
@@ -28,7 +31,7 @@ fn section(path: &Path, name: &str) -> (u64, u64) {
 
 #[test]
 fn a_hostile_file_costs_its_own_names_and_no_others() {
-    if need_root().is_none() || need_program("readelf").is_none() {
+    if need_root().is_none() || need_program("objcopy").is_none() {
         return;
     }
     let mut scene = Scene::set();
@@ -53,6 +56,17 @@ fn a_hostile_file_costs_its_own_names_and_no_others() {
     drop(file);
     scene.start("garbage", garbage);
 
+    // What debuggers read is compressed, a tebibyte of it by its own account.
+    let bomb = put(&dir, "bomb");
+    let packed = Command::new("objcopy").arg("--compress-debug-sections=zlib").arg(&bomb).status();
+    assert!(packed.expect("binutils").success());
+    let (offset, _) = section(&bomb, ".debug_info");
+    let file = OpenOptions::new().write(true).open(&bomb).expect("it is ours");
+    // `ch_size` of `Elf64_Chdr`
+    file.write_all_at(&(1_u64 << 40).to_le_bytes(), offset + 8).expect("it is ours");
+    drop(file);
+    scene.start("bomb", bomb);
+
     // The headers of its sections lie past its end.
     let truncated = put(&dir, "truncated");
     let (text, size) = section(&truncated, ".text");
@@ -71,8 +85,10 @@ fn a_hostile_file_costs_its_own_names_and_no_others() {
     let note = leak.opener_note.as_deref().unwrap_or("");
     assert!(note.contains("it has 2.0 GiB; more than 1.0 GiB is not read"), "{leak:#?}");
     assert!(opener(&leak).function.starts_with("0x"), "{leak:#?}");
-    let leak = scene.looked_up("garbage");
-    assert!(of_program(&leak)[0].function.starts_with("opener_fixture::"), "{leak:#?}");
+    for name in ["garbage", "bomb"] {
+        let leak = scene.looked_up(name);
+        assert!(of_program(&leak)[0].function.starts_with("opener_fixture::"), "{leak:#?}");
+    }
     let leak = scene.looked_up("truncated");
     assert!(opener(&leak).function.starts_with("0x"), "{leak:#?}");
     assert!(leak.opener_note.is_some(), "{leak:#?}");
@@ -92,6 +108,55 @@ fn read(file: &Path, address: &str) -> Result<Value, String> {
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(15), "{took:?}");
     serde_json::from_slice(&output.stdout).map_err(|_| output.status.to_string())
+}
+
+#[test]
+fn the_reader_can_do_nothing_but_read_and_answer() {
+    if need_root().is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = File::open(put(dir.path(), "whole")).expect("it is ours");
+    // An answer that no pipe holds: it waits for us in the midst of it.
+    let mut reader = Command::new(binary())
+        .arg("read-symbols")
+        .args((0..4_000).map(|i| format!("{:x}", 0x20_000 + i)))
+        .stdin(file)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let proc = format!("/proc/{}", reader.id());
+    let writes =
+        || fs::read_to_string(format!("{proc}/syscall")).ok()?.starts_with("1 ").then_some(());
+    wait_until("the reader to answer", LIMIT, || {
+        // The number of write(2) is another one elsewhere; asleep it can be in nothing else.
+        if cfg!(target_arch = "x86_64") {
+            writes()
+        } else {
+            (state(reader.id()) == Some('S')).then_some(())
+        }
+    });
+    let status = fs::read_to_string(format!("{proc}/status")).expect("it waits");
+    let line = |name: &str| {
+        let line = status.lines().find_map(|l| l.strip_prefix(name)).expect("it is there");
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    for set in ["CapInh:", "CapPrm:", "CapEff:"] {
+        assert_eq!(u64::from_str_radix(&line(set), 16), Ok(0), "{status}");
+    }
+    assert_eq!((&*line("NoNewPrivs:"), &*line("Groups:")), ("1", ""), "{status}");
+    assert_eq!(line("Uid:"), "65534 65534 65534 65534", "{status}");
+    let limits = fs::read_to_string(format!("{proc}/limits")).expect("it waits");
+    for (name, most) in [("Max open files", "4"), ("Max cpu time", "10"), ("Max file size", "0")] {
+        let row = limits.lines().find_map(|l| l.strip_prefix(name)).expect("it is there");
+        assert_eq!(row.split_whitespace().next(), Some(most), "{limits}");
+    }
+    // The standard streams: the file is done with.
+    assert_eq!(fs::read_dir(format!("{proc}/fd")).expect("it waits").count(), 3);
+    let mut answer = String::new();
+    reader.stdout.take().expect("it is piped").read_to_string(&mut answer).expect("text");
+    assert!(reader.wait().expect("it is ours").success());
+    assert!(answer.starts_with("{\"read\":") && answer.ends_with("}\n"), "{answer:.80}");
 }
 
 #[test]

@@ -122,7 +122,8 @@ impl Scene {
     }
 }
 
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
+    "bomb",
     "library",
     "plain",
     "innocent",

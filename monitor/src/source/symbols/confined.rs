@@ -16,7 +16,7 @@ use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer, cache};
 use object::read::{ObjectSegment, ReadCache};
 use object::{FileKind, Object};
 use rustix::process::{
-    Gid, Resource, Rlimit, Signal, Uid, set_parent_process_death_signal, setrlimit,
+    Gid, Resource, Rlimit, Signal, Uid, getrlimit, set_parent_process_death_signal, setrlimit,
 };
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -65,11 +65,10 @@ fn answer(arguments: &[String]) -> Result<Answer, String> {
             hex => addresses.push(u64::from_str_radix(hex, 16).map_err(|e| e.to_string())?),
         }
     }
+    let size = rustix::fs::fstat(io::stdin()).map_err(|e| e.to_string())?.st_size;
+    confine(size.unsigned_abs()).map_err(|e| format!("cannot confine itself: {e}"))?;
     let file = io::stdin().as_fd().try_clone_to_owned().map(File::from);
-    let file = file.map_err(|e| e.to_string())?;
-    let size = file.metadata().map_err(|e| e.to_string())?.len();
-    confine(size).map_err(|e| format!("cannot confine itself: {e}"))?;
-    let meta = meta(file, &addresses, are_virtual)?;
+    let meta = meta(file.map_err(|e| e.to_string())?, &addresses, are_virtual)?;
     let mut answer = Answer {
         build_id: meta.build_id,
         debug_link: meta.debug_link,
@@ -95,6 +94,7 @@ fn answer(arguments: &[String]) -> Result<Answer, String> {
 
 /// From here on this process can do little.
 fn confine(size: u64) -> io::Result<()> {
+    leave_open_nothing_else();
     // Should the agent die, nobody reads the answer.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     rustix::thread::set_no_new_privs(true)?;
@@ -105,9 +105,18 @@ fn confine(size: u64) -> io::Result<()> {
         (Resource::Fsize, 0),
         (Resource::Core, 0),
     ] {
-        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
+        // What is less already cannot be more.
+        let most = Some(getrlimit(resource).maximum.map_or(most, |given| given.min(most)));
+        setrlimit(resource, Rlimit { current: most, maximum: most })?;
     }
     Ok(())
+}
+
+/// Closes what the agent was started with and does not know of.
+fn leave_open_nothing_else() {
+    // SAFETY: takes no address, and what is closed is nobody's in this process, which has
+    // opened nothing but the standard streams so far. Before Linux 5.9 nothing happens.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
 }
 
 /// Once the file is open, nothing needs them.

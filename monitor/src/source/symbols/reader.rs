@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -74,7 +74,7 @@ fn try_once(
     let failed = |e: io::Error| ReadError::Start(e.to_string());
     // The running binary, also where it was replaced by a newer one meanwhile.
     let mut command = Command::new("/proc/self/exe");
-    command.arg(COMMAND);
+    command.arg0("leakwatch").arg(COMMAND);
     if counted == Counted::Virtually {
         command.arg(VIRTUAL);
     }

@@ -26,6 +26,9 @@ const NICE: i32 = 10;
 const MAX_FILES: usize = 128;
 const MAX_ADDRESSES: usize = 16_384;
 
+/// Frames of a stack, dissolved functions among them; the outermost go first.
+const MAX_FRAMES: usize = 128;
+
 /// Looks up what is asked for until nobody asks any more. `beat` is when it was last
 /// seen to get on.
 pub fn run(jobs: &Receiver<Pinned>, done: &Sender<Opener>, beat: &Beat) {
@@ -106,6 +109,7 @@ impl Library {
             let name = names.get(i).and_then(Option::as_deref);
             frames.extend(self.frames(place, *address, name, pinned, &keys));
         }
+        frames.truncate(MAX_FRAMES);
         let note = if roles::name_opener(&mut frames) {
             self.nameless(&frames, pinned, &keys).or_else(|| {
                 let hides = skipped == Some(Called::Anywhere);

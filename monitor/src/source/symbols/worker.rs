@@ -20,8 +20,9 @@ use crate::source::frame::{Frame, Opener, Role};
 use crate::text;
 use crate::time::Boottime;
 
-/// After everybody else: who opened is no hurry once the files are held.
-const NICE: i32 = 10;
+/// Behind the agent, and it behind those whom it watches: who opened is no hurry once
+/// the files are held.
+const NICER: i32 = 10;
 /// Files and addresses in them that are kept, at most; then all are forgotten.
 const MAX_FILES: usize = 128;
 const MAX_ADDRESSES: usize = 16_384;
@@ -33,7 +34,10 @@ const MAX_FRAMES: usize = 128;
 /// seen to get on.
 pub fn run(jobs: &Receiver<Pinned>, done: &Sender<Opener>, beat: &Beat) {
     // This thread alone, and the processes that it starts.
-    if let Err(e) = rustix::process::setpriority_process(None, NICE) {
+    // The census, which started it, may be before the others: the agent itself counts.
+    let agent = rustix::process::getpriority_process(Some(rustix::process::getpid()));
+    let nice = (agent.unwrap_or(0) + NICER).min(19);
+    if let Err(e) = rustix::process::setpriority_process(None, nice) {
         tracing::debug!("symbols are read at the priority of the agent: {e}");
     }
     let mut library = Library::default();

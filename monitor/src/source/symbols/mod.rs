@@ -21,6 +21,7 @@ mod skipped;
 mod tests;
 mod worker;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -64,6 +65,15 @@ impl Job {
     }
 }
 
+/// What was opened from one stack and is open.
+#[derive(Clone, Copy, Debug)]
+struct Opened {
+    /// When the youngest was.
+    youngest: Boottime,
+    /// So many.
+    held: u32,
+}
+
 /// The thread, once there is one.
 struct Running {
     jobs: SyncSender<Pinned>,
@@ -75,8 +85,8 @@ struct Running {
 #[derive(Default)]
 pub struct Symbols {
     running: Option<Running>,
-    /// By process, the stacks of its descriptors and when the youngest was opened.
-    seen: HashMap<ProcessId, BTreeMap<u32, Boottime>>,
+    /// By process, the stacks of its descriptors.
+    seen: HashMap<ProcessId, BTreeMap<u32, Opened>>,
     asked: HashSet<OpenerKey>,
     /// Sent to the thread, which has not answered yet.
     waiting: HashMap<OpenerKey, Job>,
@@ -109,11 +119,12 @@ impl Symbols {
 
     /// What a look has seen of a process.
     pub fn see(&mut self, id: ProcessId, births: impl Iterator<Item = FdBirth>) {
-        let mut stacks: BTreeMap<u32, Boottime> = BTreeMap::new();
+        let mut stacks: BTreeMap<u32, Opened> = BTreeMap::new();
         for birth in births {
             let Some(stack) = birth.stack else { continue };
-            let at = stacks.entry(stack).or_insert(birth.at);
-            *at = birth.at.max(*at);
+            let opened = stacks.entry(stack).or_insert(Opened { youngest: birth.at, held: 0 });
+            opened.youngest = birth.at.max(opened.youngest);
+            opened.held += 1;
         }
         if stacks.is_empty() {
             self.seen.remove(&id);
@@ -140,13 +151,15 @@ impl Symbols {
     /// Asks for the stacks that are worth it and were not asked for yet; `stack`
     /// gives the addresses of one.
     pub fn ask(&mut self, stack: impl Fn(u32) -> Option<Vec<u64>>) {
-        let wanted: Vec<(OpenerKey, Boottime)> = self
+        let mut wanted: Vec<(OpenerKey, Opened)> = self
             .pressing
             .iter()
             .filter_map(|id| Some((id, self.seen.get(id)?)))
-            .flat_map(|(id, stacks)| stacks.iter().map(|(stack, at)| ((*id, *stack), *at)))
+            .flat_map(|(id, stacks)| stacks.iter().map(|(stack, opened)| ((*id, *stack), *opened)))
             .filter(|(key, _)| !self.asked.contains(key))
             .collect();
+        // Where much is opened and closed again, what leaks is what there is most of.
+        wanted.sort_by_key(|(key, opened)| (Reverse(opened.held), *key));
         let begun = Instant::now();
         for ((process, id), opened) in wanted {
             // What is not asked for now is at the next look.
@@ -155,7 +168,7 @@ impl Symbols {
             }
             let Some(addresses) = stack(id).filter(|a| !a.is_empty()) else { continue };
             let job = Job { process, stack: id, addresses };
-            if self.execs.get(&process).is_some_and(|exec| opened < *exec) {
+            if self.execs.get(&process).is_some_and(|exec| opened.youngest < *exec) {
                 self.give_up(&job, "it was opened before the process executed its present program");
             } else if self.stuck > MAX_STUCK {
                 self.give_up(

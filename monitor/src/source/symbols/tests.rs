@@ -60,6 +60,18 @@ fn each_stack_of_a_suspect_is_asked_for_once() {
 }
 
 #[test]
+fn what_there_is_most_of_is_asked_for_first() {
+    let (mut symbols, inbox) = stuck();
+    let leaks = (0..9).map(|at| birth(at, 90));
+    let passing = (0..3).map(|stack| birth(9, stack));
+    symbols.see(this(), passing.chain(leaks).chain([birth(9, 95), birth(9, 95)]));
+    symbols.press([this()].into());
+    ask(&mut symbols);
+    let asked: Vec<u32> = inbox.try_iter().map(|p| p.job.stack).collect();
+    assert_eq!(asked, [90, 95, 0, 1, 2]);
+}
+
+#[test]
 fn a_full_queue_is_counted_and_asked_again() {
     let (mut symbols, inbox) = stuck();
     let all = QUEUE as u32 + 3;

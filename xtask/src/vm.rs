@@ -44,7 +44,7 @@ pub struct Options {
     #[arg(long, conflicts_with_all = ["kernels", "bench", "write_docs"])]
     short: bool,
     /// Of which machine; what runs on aarch64 is cross-built, which takes some minutes
-    #[arg(long, value_enum, default_value_t, conflicts_with_all = ["short", "bench"])]
+    #[arg(long, value_enum, default_value_t, conflicts_with_all = ["short", "bench", "write_docs"])]
     arch: Arch,
     /// Count instructions of workloads beside each mode instead of running the suite
     #[arg(long)]
@@ -73,7 +73,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let outcomes = boot_all(arch, kernels)?;
     if options.write_docs {
-        table::write(&workspace::root().join("docs/kernels.md"), arch, &outcomes)?;
+        table::write(&workspace::root().join("docs/kernels.md"), &outcomes)?;
         say("vm: docs/kernels.md is written");
     }
     judge(&outcomes)

@@ -7,13 +7,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::arch::Arch;
 use super::kernel::Line;
 use super::report::Outcome;
 use super::suites::{STEPS, Step};
 
 const BEGIN: &str = "<!-- written by `cargo xtask vm --write-docs`: begin -->";
-const BEGIN_ARM: &str = "<!-- written by `cargo xtask vm --arch aarch64 --write-docs`: begin -->";
 const BEGIN_FIGURES: &str = "<!-- written by `cargo xtask vm --bench --write-docs`: begin -->";
 const END: &str = "<!-- end -->";
 
@@ -107,12 +105,8 @@ fn page(outcomes: &[(Line, Outcome)]) -> String {
 ///
 /// # Errors
 /// The page has no place for them.
-pub fn write(file: &Path, arch: Arch, outcomes: &[(Line, Outcome)]) -> Result<()> {
-    let begin = match arch {
-        Arch::X86 => BEGIN,
-        Arch::Arm => BEGIN_ARM,
-    };
-    replace(file, begin, &page(outcomes))
+pub fn write(file: &Path, outcomes: &[(Line, Outcome)]) -> Result<()> {
+    replace(file, BEGIN, &page(outcomes))
 }
 
 /// Replaces the figures in a page.

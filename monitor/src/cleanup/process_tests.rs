@@ -27,9 +27,10 @@ impl Running {
         Self::spawn("sleep", &["60"])
     }
 
-    /// A shell script that says `r` once it is ready.
+    /// A shell script that says `r` once it is ready. Under nohup a shell could not trap
+    /// SIGHUP.
     fn script(text: &str) -> Self {
-        let mut running = Self::spawn("sh", &["-c", text]);
+        let mut running = Self::spawn("env", &["--default-signal=HUP", "sh", "-c", text]);
         let mut ready = [0];
         running.0.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
         running

@@ -25,7 +25,6 @@ pub struct Load {
     // Ended first: its services go with it, and then their cgroups.
     churn: Started,
     groups: Groups,
-    prefix: String,
 }
 
 impl Load {
@@ -38,7 +37,7 @@ impl Load {
         home.hold(&mut command);
         let mut churn = Started::new(&mut command);
         churn.ready(LIMIT);
-        Self { churn, groups: Groups(slice.to_owned()), prefix: prefix.to_owned() }
+        Self { churn, groups: Groups { slice: slice.to_owned(), prefix: prefix.to_owned() } }
     }
 
     /// Lets it storm.
@@ -62,7 +61,7 @@ impl Load {
 
     /// How the names of its services begin.
     pub fn prefix(&self) -> &str {
-        &self.prefix
+        &self.groups.prefix
     }
 
     /// Its living services, with their processes.
@@ -73,7 +72,7 @@ impl Load {
             .filter_map(|dir| {
                 let pids = members(dir);
                 let name = dir.file_name()?.to_str()?.to_owned();
-                (name.starts_with(&self.prefix) && !pids.is_empty()).then_some((name, pids))
+                (!pids.is_empty()).then_some((name, pids))
             })
             .collect()
     }
@@ -90,13 +89,18 @@ fn units_per_second(time: Duration) -> f64 {
     }
 }
 
-/// The cgroups in a slice; those that are empty are removed when it is dropped.
-struct Groups(PathBuf);
+/// The cgroups of services in a slice, by how their names begin; removed when it is
+/// dropped.
+struct Groups {
+    slice: PathBuf,
+    prefix: String,
+}
 
 impl Groups {
     fn all(&self) -> Vec<PathBuf> {
-        let Ok(entries) = fs::read_dir(&self.0) else { return Vec::new() };
-        entries.flatten().map(|e| e.path()).filter(|path| path.is_dir()).collect()
+        let Ok(entries) = fs::read_dir(&self.slice) else { return Vec::new() };
+        let is = |e: &fs::DirEntry| e.file_name().to_string_lossy().starts_with(&self.prefix);
+        entries.flatten().filter(is).map(|e| e.path()).filter(|path| path.is_dir()).collect()
     }
 }
 
@@ -110,8 +114,7 @@ impl Drop for Groups {
         // Processes are gone a moment after the kill that ended them.
         for _ in 0..200 {
             let left = self.all().into_iter().filter(|dir| fs::remove_dir(dir).is_err()).count();
-            // Those of the agent and of the churn itself stay until they are ended.
-            if left <= 2 {
+            if left == 0 {
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ledger::Ledger;
+use crate::ledger::descriptions::Opening;
 use crate::ledger::process::{Held, NO_SLOT, Process, Sight, held_flags};
 use crate::ledger::template;
 use crate::source::model::{FdBirth, FdKind, FdSample, FdTable, SocketState};
@@ -40,12 +41,13 @@ impl Look {
         p.detailed.is_none_or(|(began, _)| birth.at >= began)
     }
 
-    /// When a description that is new to the ledger was opened at the latest,
-    /// and whether that is known at all.
-    pub fn opened(&self, p: &Process, fd: &FdSample) -> (Boottime, bool) {
+    /// When a description that is new to the ledger was opened.
+    pub fn opened(&self, p: &Process, fd: &FdSample) -> Opening {
         match fd.birth {
-            Some(birth) if Self::may_be_born(p, birth) => (birth.at, true),
-            _ => (self.now, self.watched_from_start(p)),
+            Some(birth) if Self::may_be_born(p, birth) => {
+                Opening { at: birth.at, known: true, seen: true }
+            }
+            _ => Opening { at: self.now, known: self.watched_from_start(p), seen: false },
         }
     }
 }
@@ -89,9 +91,14 @@ impl Ledger {
             }
             let old = before.next_if(|b| b.fd == sample.fd);
             let reopened = |b: &Held| {
-                // A birth after it was last seen: closed and opened again, and
-                // the kernel gave it the same address.
-                sample.birth.is_some_and(|n| b.birth != Some(n) && n.at > p.seen_at())
+                // Another birth since the last census began that saw it: closed and
+                // opened again, and the kernel gave it the same address. That of one
+                // which was being opened then comes late.
+                sample.birth.is_some_and(|n| {
+                    b.birth != Some(n)
+                        && Look::may_be_born(p, n)
+                        && (b.birth.is_some() || b.since < p.seen_at() || n.at > p.seen_at())
+                })
             };
             let h = match old {
                 Some(old) if old.same_file(&sample) && !reopened(&old) => {
@@ -144,6 +151,11 @@ impl Ledger {
         look: &Look,
         alive: &HashSet<u32>,
     ) -> Held {
+        if let (None, Some(birth)) = (h.birth, sample.birth.filter(|b| Look::may_be_born(p, *b))) {
+            h.birth = Some(birth);
+            h.opened = birth.at.min(h.opened);
+            h.set(held_flags::OPENED_KNOWN, true);
+        }
         if h.position != sample.position {
             (h.position, h.moved) = (sample.position, look.now);
         }
@@ -198,7 +210,7 @@ impl Ledger {
         } else if birth.is_none() && look.probes && !first_look {
             self.correct("unseen_open");
         }
-        let (mut opened, mut known) = look.opened(p, sample);
+        let Opening { at: mut opened, mut known, .. } = look.opened(p, sample);
         let description = self.descriptions.get(sample.file).copied();
         if let Some(d) = description {
             (opened, known) = (d.opened, d.known);

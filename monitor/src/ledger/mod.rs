@@ -189,14 +189,11 @@ impl Ledger {
             probes: both,
             window: self.window.length(),
         };
-        if whole {
-            self.descriptions.begin();
-        }
+        self.descriptions.begin(whole);
         for (sample, id) in obs.processes.iter().zip(&ids) {
             if let (FdTable::Full(fds), Some(p)) = (&sample.fds, self.processes.get(id)) {
                 for fd in fds {
-                    let (opened, known) = look.opened(p, fd);
-                    self.descriptions.note(fd, p.serial, opened, known);
+                    self.descriptions.note(fd, p.serial, look.opened(p, fd));
                 }
             }
         }

@@ -59,6 +59,61 @@ fn addresses_of_files_are_reused_by_the_kernel() {
     assert!(w.ledger.processes().next().unwrap().held[0].since < w.now);
 }
 
+/// `/dev/null` is one inode, and a file's address is given out again at once.
+#[test]
+fn what_is_opened_again_at_an_address_is_young() {
+    let (mut w, p) = world();
+    w.flows = true;
+    let (a, b) = (w.open(p, "/dev/null"), w.open(p, "/dev/null"));
+    let opened = |w: &World| {
+        let held = &w.ledger.processes().next().unwrap().held;
+        held.iter().map(|h| (h.opened, h.since)).collect::<Vec<_>>()
+    };
+    for _ in 0..5 {
+        // In the middle of the last census, after it had read this process.
+        let early = w.now - Duration::from_millis(5);
+        let late = w.now + Duration::from_secs(1);
+        w.fd(p, a).birth = birth(early);
+        w.fd(p, b).birth = birth(late);
+        // Each has the address of the other now.
+        let (at_a, at_b) = (w.fd(p, a).file, w.fd(p, b).file);
+        (w.fd(p, a).file, w.fd(p, b).file) = (at_b, at_a);
+        w.look();
+        assert_eq!(opened(&w), [(early, w.now), (late, w.now)]);
+        // And now its own again.
+        let early = w.now - Duration::from_millis(5);
+        w.fd(p, a).birth = birth(early);
+        w.look();
+        assert_eq!(opened(&w)[0], (early, w.now));
+    }
+    // What stays is as old as it was.
+    let before = opened(&w);
+    w.looks(3);
+    assert_eq!(opened(&w), before);
+    // A copy is as old as what it is a copy of, for as long as that is there.
+    let copy = w.fd(p, b).file;
+    let c = w.open(p, "/dev/null");
+    w.fd(p, c).file = copy;
+    w.born(p, c);
+    w.look();
+    assert_eq!((opened(&w)[2].0, opened(&w)[2].1), (before[1].0, w.now));
+}
+
+#[test]
+fn a_birth_that_comes_after_the_census_is_of_what_was_being_opened() {
+    let (mut w, p) = world();
+    w.flows = true;
+    w.looks(2);
+    let fd = w.open(p, "/srv/a");
+    w.look();
+    let since = w.now;
+    let born = w.now - Duration::from_millis(5);
+    w.fd(p, fd).birth = birth(born);
+    w.looks(2);
+    let h = &w.ledger.processes().next().unwrap().held[0];
+    assert_eq!((h.birth, h.opened, h.since), (birth(born), born, since));
+}
+
 #[test]
 fn what_fork_copies_keeps_its_age() {
     let (mut w, p) = world();

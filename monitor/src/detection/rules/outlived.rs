@@ -197,7 +197,22 @@ mod tests {
     #[test]
     fn innocents() {
         type Act = fn(&mut World, u32);
-        let table: [(&str, Act); 5] = [
+        let table: [(&str, Act); 6] = [
+            ("files whose addresses are given out again", |w, p| {
+                let mut held = Vec::new();
+                busy(w, p, 100, |w, i| {
+                    if i % 5 == 0 {
+                        held.push(connect(w, p));
+                    }
+                    // Every time some of them have been closed and opened again.
+                    for (_, fd) in
+                        held.iter().enumerate().filter(|(n, _)| (n + i).is_multiple_of(3))
+                    {
+                        w.born(p, *fd);
+                        w.ended("app.service", FdKind::Socket, 20);
+                    }
+                });
+            }),
             ("a pool that is filled once", |w, p| {
                 let mut filled = 0;
                 busy(w, p, 80, |w, _| {

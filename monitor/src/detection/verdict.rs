@@ -46,6 +46,7 @@ pub enum Rule {
     UnclosedLogHandle,
     DeletedFileHeld,
     CloseWait,
+    InheritedUnused,
     RisingFloor,
     Outlived,
     ThreadGrowth,
@@ -56,10 +57,11 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::UnclosedLogHandle,
         Self::DeletedFileHeld,
         Self::CloseWait,
+        Self::InheritedUnused,
         Self::RisingFloor,
         Self::Outlived,
         Self::ThreadGrowth,
@@ -74,6 +76,7 @@ impl Rule {
             Self::UnclosedLogHandle => "unclosed-log-handle",
             Self::DeletedFileHeld => "deleted-file-held",
             Self::CloseWait => "close-wait",
+            Self::InheritedUnused => "inherited-unused",
             Self::RisingFloor => "rising-floor",
             Self::Outlived => "outlived",
             Self::ThreadGrowth => "thread-growth",

@@ -3,6 +3,7 @@
 pub mod close_wait;
 pub mod deleted_file_held;
 pub mod headroom;
+pub mod inherited_unused;
 pub mod orphan;
 pub mod outlived;
 pub mod rising_floor;
@@ -23,6 +24,7 @@ pub fn judge(ledger: &Ledger, config: &Detection, now: Boottime) -> Vec<Finding>
         unclosed_log_handle::judge,
         deleted_file_held::judge,
         close_wait::judge,
+        inherited_unused::judge,
         rising_floor::judge,
         outlived::judge,
         thread_growth::judge,

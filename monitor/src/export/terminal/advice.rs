@@ -23,6 +23,7 @@ const fn is_near_certain(rule: Rule) -> bool {
         Rule::UnclosedLogHandle
         | Rule::DeletedFileHeld
         | Rule::CloseWait
+        | Rule::InheritedUnused
         | Rule::Zombie
         | Rule::Orphan => true,
         Rule::RisingFloor | Rule::Outlived | Rule::ThreadGrowth | Rule::Headroom => false,
@@ -54,6 +55,12 @@ fn of_rule(rule: Rule, leak: &Leak) -> Vec<String> {
              nobody closes."
                 .to_owned(),
             format!("See the peers: `ss -tnp state close-wait | grep pid={pid},`."),
+        ],
+        Rule::InheritedUnused => vec![
+            "Open with O_CLOEXEC (`e` in fopen, `SOCK_CLOEXEC`), or close in the child before it \
+             executes: Python's `close_fds=True`, close_range(2)."
+                .to_owned(),
+            look,
         ],
         Rule::RisingFloor => vec![
             "Find what opens and does not close; a pool without a cap does the same.".to_owned(),
@@ -136,6 +143,7 @@ mod tests {
             (Rule::UnclosedLogHandle, "Close each log"),
             (Rule::DeletedFileHeld, "reopen its file after rotation"),
             (Rule::CloseWait, "when its peer has"),
+            (Rule::InheritedUnused, "O_CLOEXEC"),
             (Rule::RisingFloor, "opens and does not close"),
             (Rule::Outlived, "returns without closing"),
             (Rule::ThreadGrowth, "Join or detach every thread"),

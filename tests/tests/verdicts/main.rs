@@ -1,6 +1,8 @@
 //! Each leaker is confirmed with the right unit, kind, rule and count, while its
 //! innocent twins run beside it under the same agent and are never confirmed.
 
+mod cast;
+
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -11,198 +13,14 @@ use leakwatch_tests::procfs;
 use leakwatch_tests::started::{Started, program, python};
 use leakwatch_tests::wait::{stays, wait_until};
 
+use cast::{Expected, INNOCENTS, LEAKERS, start_innocents, start_leakers, tagged};
+
 /// From the start of a leaker to its verdict, at most.
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// What is to be said of a leaker once it has leaked all it will.
-struct Expected {
-    unit: &'static str,
-    rule: Rule,
-    kind: &'static str,
-    held: u64,
-    /// A word of the cohort or of the examples' paths.
-    names: &'static str,
-    pinned: u64,
-}
 
 /// A match rule for a program with `--tag t-UNIT`.
 fn unit(name: &str, more: &str) -> String {
     format!("[[unit]]\nname = \"{name}\"\ncmdline = \"*--tag t-{name}*\"\n{more}\n")
-}
-
-fn tagged(mut command: Command, unit: &str, arguments: &[&str]) -> Started {
-    Started::new(command.args(["--tag", &format!("t-{unit}")]).args(arguments))
-}
-
-const LEAKERS: &[Expected] = &[
-    Expected {
-        unit: "deployer-leaks",
-        rule: Rule::UnclosedLogHandle,
-        kind: "log",
-        held: 20,
-        names: "deployer-leaks.log",
-        pinned: 0,
-    },
-    Expected {
-        unit: "sqlite-leaks",
-        rule: Rule::RisingFloor,
-        kind: "regular",
-        held: 40,
-        names: "sqlite-leaks.db",
-        pinned: 0,
-    },
-    Expected {
-        unit: "threads-leak",
-        rule: Rule::ThreadGrowth,
-        kind: "thread",
-        held: 40,
-        names: "threads",
-        pinned: 0,
-    },
-    Expected {
-        unit: "children-leak",
-        rule: Rule::Zombie,
-        kind: "process",
-        held: 12,
-        names: "children",
-        pinned: 0,
-    },
-    Expected {
-        unit: "logger-holds",
-        rule: Rule::DeletedFileHeld,
-        kind: "log",
-        held: 10,
-        names: "logger-holds.log",
-        pinned: 10 * 8192,
-    },
-    Expected {
-        unit: "responses-leak",
-        rule: Rule::CloseWait,
-        kind: "socket",
-        held: 12,
-        names: "tcp",
-        pinned: 0,
-    },
-    Expected {
-        unit: "logger-until-hup",
-        rule: Rule::UnclosedLogHandle,
-        kind: "log",
-        held: 10,
-        names: "logger-until-hup.log",
-        pinned: 0,
-    },
-];
-
-const INNOCENTS: &[&str] = &[
-    "deployer-closes",
-    "sqlite-pool",
-    "threads-pool",
-    "children-reaped",
-    "logger-reopens",
-    "connection-pool",
-    "responses-closed",
-    "load",
-    "file-burst",
-];
-
-fn start_leakers(dir: &str) -> Vec<Started> {
-    let in_dir = |name: &str| format!("{dir}/{name}");
-    vec![
-        tagged(
-            python("deployer.py"),
-            "deployer-leaks",
-            &["--log", &in_dir("deployer-leaks.log"), "--count", "20", "--pace", "400"],
-        ),
-        tagged(
-            program("sqlite-connections"),
-            "sqlite-leaks",
-            &["--db", &in_dir("sqlite-leaks.db"), "--count", "40", "--pace", "250"],
-        ),
-        tagged(program("threads"), "threads-leak", &["--count", "40", "--pace", "250"]),
-        tagged(program("children"), "children-leak", &["--count", "12", "--pace", "500"]),
-        tagged(
-            program("rotating-logger"),
-            "logger-holds",
-            &[
-                "--log",
-                &in_dir("logger-holds.log"),
-                "--count",
-                "10",
-                "--pace",
-                "600",
-                "--bytes",
-                "8192",
-                "--wait",
-                "1",
-            ],
-        ),
-        tagged(
-            program("connections"),
-            "responses-leak",
-            &["--mode", "forget", "--count", "12", "--pace", "400"],
-        ),
-        tagged(
-            program("rotating-logger"),
-            "logger-until-hup",
-            &[
-                "--mode",
-                "until-hup",
-                "--log",
-                &in_dir("logger-until-hup.log"),
-                "--count",
-                "10",
-                "--pace",
-                "600",
-            ],
-        ),
-    ]
-}
-
-fn start_innocents(dir: &str) -> Vec<Started> {
-    let in_dir = |name: &str| format!("{dir}/{name}");
-    vec![
-        tagged(
-            python("deployer.py"),
-            "deployer-closes",
-            &[
-                "--mode",
-                "close",
-                "--log",
-                &in_dir("deployer-closes.log"),
-                "--count",
-                "20",
-                "--pace",
-                "400",
-            ],
-        ),
-        tagged(
-            program("sqlite-connections"),
-            "sqlite-pool",
-            &["--mode", "pool", "--db", &in_dir("sqlite-pool.db"), "--pace", "250"],
-        ),
-        tagged(program("threads"), "threads-pool", &["--mode", "pool", "--pace", "250"]),
-        tagged(program("children"), "children-reaped", &["--mode", "reap", "--pace", "250"]),
-        tagged(
-            program("rotating-logger"),
-            "logger-reopens",
-            &["--mode", "reopen", "--log", &in_dir("logger-reopens.log"), "--pace", "300"],
-        ),
-        tagged(program("connections"), "connection-pool", &["--count", "60", "--pace", "50"]),
-        tagged(
-            program("connections"),
-            "responses-closed",
-            &["--mode", "close", "--count", "40", "--pace", "200"],
-        ),
-        tagged(
-            program("connections"),
-            "load",
-            &[
-                "--mode", "load", "--count", "60", "--pace", "50", "--rise", "9000", "--stay",
-                "2000",
-            ],
-        ),
-        tagged(program("file-burst"), "file-burst", &["--dir", dir, "--times", "2"]),
-    ]
 }
 
 /// Whether this is the verdict that `wanted` is to get, with all it will hold.
@@ -227,6 +45,9 @@ fn leakers_are_confirmed_and_innocents_never() {
     let agent = Plan::new(config).start();
     let dir = agent.dir().join("work");
     std::fs::create_dir(&dir).expect("a directory");
+    for heirs in ["heirs-carry", "heirs-close", "heirs-once"] {
+        std::fs::create_dir(dir.join(heirs)).expect("a directory");
+    }
     let dir = dir.display().to_string();
     let mut innocents = start_innocents(&dir);
     let mut leakers = start_leakers(&dir);
@@ -301,6 +122,8 @@ fn check(leak: &Leak, wanted: &Expected, pid: u32) {
     if wanted.kind == "process" {
         let zombies = procfs::zombies_of(pid);
         assert!(leak.examples.iter().all(|e| e.pid == pid || zombies.contains(&e.pid)), "{unit}");
+    } else if wanted.rule == Rule::InheritedUnused {
+        assert!(leak.examples.iter().all(|e| e.comm == "cat"), "{unit}: {:?}", leak.examples);
     } else {
         assert!(leak.examples.iter().all(|e| e.pid == pid), "{unit}: {:?}", leak.examples);
     }

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use crate::config::model::Config;
 use crate::detection::finding::{Finding, Member, Room, Strength};
 use crate::detection::opened::{self, Opened};
+use crate::detection::outcome::{self, Judged};
 use crate::detection::rules;
 use crate::detection::verdict::{Leak, Resource, Rule, State};
 use crate::ledger::Ledger;
@@ -150,7 +151,9 @@ impl Docket {
         leak.state = State::Resolved;
         leak.exhausts_at = None;
         leak.growth_per_hour = 0.0;
-        leak.evidence.push(reason(key, ledger, now));
+        let (unit, invocation, resource, kind, cohort) = key;
+        let judged = Judged { unit, invocation: *invocation, resource: *resource, kind, cohort };
+        leak.evidence.push(outcome::reason(&judged, ledger, now));
         while self.resolved.len() >= MAX_RESOLVED {
             self.resolved.pop_back();
         }
@@ -352,30 +355,6 @@ fn weight(f: &Finding, lossy: bool) -> f64 {
 fn confidence(findings: &[Finding], lossy: bool) -> f64 {
     let doubt: f64 = findings.iter().map(|f| 1.0 - weight(f, lossy)).product();
     (1.0 - doubt).clamp(0.0, 0.99)
-}
-
-fn reason(key: &Key, ledger: &Ledger, now: ClockPair) -> String {
-    let (unit, invocation, resource, ..) = key;
-    let with = match resource {
-        Resource::Fd | Resource::File => "its descriptors",
-        Resource::Thread => "its threads",
-        Resource::Process => "its processes",
-    };
-    match ledger.unit(unit) {
-        None => format!("resolved: the last process of the unit has gone, and {with} with it"),
-        Some(u) => match u.ended(*invocation) {
-            Some(at) => format!(
-                "resolved: the invocation ended at {}; {with} went with it",
-                at.to_wall(now).strftime("%Y-%m-%dT%H:%M:%SZ")
-            ),
-            None => {
-                let lived = text::duration(now.boot.since(u.started));
-                format!(
-                    "resolved: what was held has been given back or grows no more, {lived} into the invocation"
-                )
-            }
-        },
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod docket;
 pub mod finding;
 mod growth;
 mod opened;
+mod outcome;
 mod rise;
 pub mod rules;
 mod survival;

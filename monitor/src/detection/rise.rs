@@ -161,7 +161,7 @@ fn holds(track: &Track, rises: usize) -> bool {
 }
 
 /// The `n` newest windows of several tracks, added up.
-fn sum(tracks: &[(&Process, &Track)], n: usize) -> Vec<Mark> {
+pub(crate) fn sum(tracks: &[(&Process, &Track)], n: usize) -> Vec<Mark> {
     let n = tracks.iter().map(|(_, t)| t.marks.len()).min().unwrap_or(0).min(n);
     let mut total = vec![Mark::default(); n];
     for (_, track) in tracks {

@@ -37,6 +37,49 @@ fn a_verdict_goes_forward_and_is_counted_once() {
     assert!(w.docket.suspects().is_empty() && w.docket.members(&id).is_empty());
 }
 
+/// Why the newest verdict that is over is over.
+fn why(w: &World) -> String {
+    let over = w.docket.leaks().into_iter().find(|l| l.state == State::Resolved).unwrap();
+    over.evidence.last().unwrap().clone()
+}
+
+#[test]
+fn what_has_stayed_is_a_pool_and_what_has_fallen_is_gone() {
+    let (mut w, _) = leaky();
+    w.looks(8 * 6);
+    assert!(w.open_leaks().is_empty());
+    let said = why(&w);
+    assert!(said.starts_with("resolved: grew to 40 and has stayed there for "), "{said}");
+    assert!(said.contains(" windows of 30 s: a pool, or a cache that is full, "), "{said}");
+
+    let (mut w, p) = leaky();
+    w.fds(p).truncate(4);
+    w.look();
+    let said = why(&w);
+    assert!(said.starts_with("resolved: fell from 3"), "{said}");
+    assert!(said.contains(" to 4: given back, or a load that has passed, "), "{said}");
+
+    // It cannot be said of what has neither stayed nor fallen.
+    let (mut w, p) = leaky();
+    w.fds(p).truncate(25);
+    w.looks(6 * 6);
+    assert!(why(&w).contains("has been given back or grows no more"), "{}", why(&w));
+}
+
+#[test]
+fn threads_that_have_stayed_are_a_pool() {
+    let mut w = World::new();
+    let p = w.spawn(APP, 1, "/usr/bin/app");
+    w.looks(20);
+    for _ in 0..40 {
+        w.process(p).threads += 1;
+        w.look();
+    }
+    assert_eq!(w.only().resource, Resource::Thread);
+    w.looks(8 * 6);
+    assert!(why(&w).starts_with("resolved: grew to 41 and has stayed there for "), "{}", why(&w));
+}
+
 #[test]
 fn the_same_inputs_give_the_same_verdicts() {
     let ((a, _), (b, _)) = (leaky(), leaky());

@@ -67,9 +67,12 @@ pub fn judge(ledger: &Ledger, config: &Detection, now: Boottime) -> Vec<Finding>
         .collect()
 }
 
-/// It runs another program, or the same one anew.
+/// It runs another program, or the same one anew: not a worker that has only given
+/// itself a title ("nginx: worker process"), as setproctitle(3) and its like do.
 fn executed(p: &Process, parent: &Process) -> bool {
-    p.exe != parent.exe || p.cmdline != parent.cmdline
+    let first = p.cmdline.as_bytes().split(|b| *b == b' ').next();
+    let titled = first.is_some_and(|word| word.ends_with(b":"));
+    p.exe != parent.exe || (p.cmdline != parent.cmdline && !titled)
 }
 
 /// It was there when the process was first read, the probes did not see the process open
@@ -185,7 +188,7 @@ mod tests {
     #[test]
     fn innocents() {
         type Act = fn(&mut World, u32);
-        let table: [(&str, Act); 6] = [
+        let table: [(&str, Act); 7] = [
             ("all that there is, from the start, in every child", |w, p| {
                 let fds: Vec<u32> =
                     (0..20).map(|i| w.open(p, &format!("/srv/data/{i}.dat"))).collect();
@@ -217,6 +220,16 @@ mod tests {
                 for i in 0..8 {
                     fds.push(w.open(p, &format!("/srv/data/{i}.dat")));
                     let worker = w.spawn(APP, p, "/usr/bin/manager");
+                    fds.iter().for_each(|fd| w.share(p, *fd, worker));
+                    w.look();
+                }
+            }),
+            ("workers that fork and give themselves a title", |w, p| {
+                let mut fds = Vec::new();
+                for i in 0..8 {
+                    fds.push(w.open(p, &format!("/srv/data/{i}.dat")));
+                    let worker = w.spawn(APP, p, "/usr/bin/manager");
+                    w.process(worker).cmdline = "manager: worker process".into();
                     fds.iter().for_each(|fd| w.share(p, *fd, worker));
                     w.look();
                 }

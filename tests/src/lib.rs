@@ -5,6 +5,7 @@ pub mod agent;
 pub mod bpf;
 pub mod cgroup;
 pub mod component;
+pub mod corpus;
 pub mod fixture;
 pub mod http;
 pub mod maps;

@@ -1,0 +1,138 @@
+//! What leakwatch and the two baselines say of a trace.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use leakwatch::attribution::Attribution;
+use leakwatch::detection::verdict::{Leak, Rule, State};
+use leakwatch::pipeline::trace::{Entry, Format, Reader, Teller, replay};
+use leakwatch::source::model::ProcessSample;
+use serde::Deserialize;
+
+use super::baseline::{Fdleak, Predict};
+
+/// Somebody says: this unit leaks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alarm {
+    /// Since the first census.
+    pub at: Duration,
+    /// Resource and kind; the baselines know neither.
+    pub of: Option<(String, String)>,
+    /// How many, as far as the alarm says.
+    pub held: Option<u64>,
+    /// Why, in short.
+    pub why: String,
+}
+
+/// The three methods.
+pub const METHODS: [&str; 3] = ["leakwatch", "predict_linear", "fdleak"];
+
+/// What the methods say of a trace, in the order of [`METHODS`], by unit.
+pub struct Said {
+    /// By unit.
+    pub alarms: [BTreeMap<String, Vec<Alarm>>; 3],
+    /// When each unit was first seen, since the first census.
+    pub seen: BTreeMap<String, Duration>,
+    /// A window of its config.
+    pub window: Duration,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    at: Option<Timestamp>,
+    leak: Option<Leak>,
+}
+
+/// Has a trace judged.
+///
+/// # Errors
+/// It cannot be read.
+pub fn judge(trace: &[u8]) -> Result<Said> {
+    let mut said = baselines(trace)?;
+    let mut out = Vec::new();
+    let first = said.1;
+    let mut teller = Teller::new(&mut out, Format::Json);
+    let (_, result) = replay(Reader::new(trace)?, None, &mut teller);
+    result?;
+    drop(teller);
+    for line in out.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
+        let line: Line = serde_json::from_slice(line).context("a line of the replay")?;
+        let (Some(at), Some(leak)) = (line.at, line.leak) else { continue };
+        // A process near its limit is a warning, and says of itself that it is no leak.
+        if leak.state != State::Confirmed || leak.rules == [Rule::Headroom] {
+            continue;
+        }
+        let rules: Vec<_> = leak.rules.iter().map(|r| r.as_str()).collect();
+        said.0.alarms[0].entry(leak.unit.to_string()).or_default().push(Alarm {
+            at: Duration::try_from(at.duration_since(first)).unwrap_or_default(),
+            of: Some((leak.resource.to_string(), leak.kind.clone())),
+            held: Some(leak.held),
+            why: rules.join(", "),
+        });
+    }
+    Ok(said.0)
+}
+
+/// What the baselines say, with the time of the first census.
+fn baselines(trace: &[u8]) -> Result<(Said, Timestamp)> {
+    let mut reader = Reader::new(trace)?;
+    let mut attribution = Attribution::new(&[])?;
+    attribution.tell_users(BTreeMap::new());
+    let mut said =
+        Said { alarms: Default::default(), seen: BTreeMap::new(), window: Duration::ZERO };
+    let mut predicts: BTreeMap<Arc<str>, Predict> = BTreeMap::new();
+    let mut fdleaks = BTreeMap::new();
+    let mut first: Option<Timestamp> = None;
+    while let Some(entry) = reader.next_entry()? {
+        match entry {
+            Entry::Config(config) => {
+                attribution.reconfigure(&config.units)?;
+                said.window = config.detection.window;
+            }
+            Entry::Tasks(events) => events.iter().for_each(|e| drop(attribution.task(e))),
+            Entry::Glimpse(seen, _) => seen.iter().for_each(|p| drop(attribution.glimpse(p))),
+            Entry::Look(seen, judged) => {
+                let since = judged.wall.duration_since(*first.get_or_insert(judged.wall));
+                let at = Duration::try_from(since).unwrap_or_default();
+                let units = attribution.observe(&seen.processes);
+                let mut worst: BTreeMap<Arc<str>, (f64, f64)> = BTreeMap::new();
+                for (p, unit) in seen.processes.iter().zip(&units) {
+                    said.seen.entry(unit.name.to_string()).or_insert(at);
+                    let Some((open, limit)) = usage(p) else { continue };
+                    let most = worst.entry(unit.name.clone()).or_insert((open, limit));
+                    if open / limit > most.0 / most.1 {
+                        *most = (open, limit);
+                    }
+                    if fdleaks.entry(p.id).or_insert_with(|| Fdleak::new(open)).update(open, limit)
+                    {
+                        alarm(&mut said, 2, &unit.name, at, "the least number has risen");
+                    }
+                }
+                for (unit, (open, limit)) in worst {
+                    let predict =
+                        predicts.entry(unit.clone()).or_insert_with(|| Predict::new(said.window));
+                    if let Some(why) = predict.update(at, open, limit) {
+                        alarm(&mut said, 1, &unit, at, why);
+                    }
+                }
+            }
+            Entry::Users(names) => attribution.tell_users(names),
+            Entry::Judge(_) => {}
+        }
+    }
+    Ok((said, first.context("a trace without a census")?))
+}
+
+fn alarm(said: &mut Said, method: usize, unit: &str, at: Duration, why: &str) {
+    let alarm = Alarm { at, of: None, held: None, why: why.to_owned() };
+    said.alarms[method].entry(unit.to_owned()).or_default().push(alarm);
+}
+
+/// Open descriptors of a process, and how many it may have.
+fn usage(p: &ProcessSample) -> Option<(f64, f64)> {
+    let open = p.fds.len().filter(|_| !p.zombie)?;
+    Some((f64::from(open), p.max_fds? as f64))
+}

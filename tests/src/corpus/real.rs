@@ -1,0 +1,77 @@
+//! Real programs, all at once under one recorder.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use super::label::Label;
+use crate::agent::{FAST, binary};
+use crate::started::{Started, program, python};
+
+/// For so long after their start: the slowest leaker has leaked all by then, and as long
+/// again has passed.
+const LENGTH: Duration = Duration::from_secs(50);
+/// From the recorder's start, so that what grows is seen to.
+const SETTLE: Duration = Duration::from_secs(4);
+
+/// Records all of them; gives the trace.
+///
+/// # Errors
+/// A program is missing, or the recorder fails.
+pub fn record(cases: &[Label]) -> Result<Vec<u8>> {
+    let dir = TempDir::with_prefix("leakwatch-corpus-")?;
+    let mut config = FAST.replace("[watch]", "[watch]\nprobes = \"always\"");
+    for case in cases {
+        let name = &case.name;
+        config.push_str(&format!("[[unit]]\nname = \"{name}\"\ncmdline = \"*--tag c-{name} *\"\n"));
+        if !case.orphans.is_empty() {
+            config.push_str(&format!("orphans = {:?}\n", case.orphans));
+        }
+    }
+    let file = dir.path().join("leakwatch.toml");
+    fs::write(&file, config)?;
+    let trace = dir.path().join("corpus.trace");
+    let mut command = Command::new(binary());
+    command.arg("record").arg(&trace).arg("--config").arg(&file);
+    let mut recorder = Started::new(&mut command);
+    std::thread::sleep(SETTLE);
+    let begun = Instant::now();
+    let mut started = Vec::new();
+    for case in cases {
+        let place = dir.path().join(&case.name);
+        fs::create_dir(&place)?;
+        // Some want one that is there.
+        fs::write(place.join("answer.dat"), "answer")?;
+        started.push(start(case, &place.display().to_string())?);
+    }
+    for (case, program) in cases.iter().zip(&mut started) {
+        if case.kill {
+            program.ready(LENGTH);
+            // Long enough to be known as the main process.
+            std::thread::sleep(Duration::from_secs(2));
+            program.kill();
+        }
+    }
+    std::thread::sleep(LENGTH.saturating_sub(begun.elapsed()));
+    recorder.signal(libc::SIGTERM);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while recorder.ended().is_none() {
+        if Instant::now() > deadline {
+            bail!("the recorder does not end");
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    fs::read(&trace).context("the recorder wrote no trace")
+}
+
+fn start(case: &Label, dir: &str) -> Result<Started> {
+    let run: Vec<String> = case.run.iter().map(|word| word.replace("{dir}", dir)).collect();
+    let Some((first, arguments)) = run.split_first() else { bail!("nothing to run") };
+    let mut command = if first.ends_with(".py") { python(first) } else { program(first) };
+    // Before the others, for the match rule wants something after it.
+    command.args(["--tag", &format!("c-{}", case.name)]).args(arguments);
+    Ok(Started::new(command.args(["--end", "1"])))
+}

@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod build_ebpf;
+mod corpus;
 mod cross;
 mod fuzz;
 mod lint;
@@ -46,6 +47,8 @@ enum Command {
     Lint,
     /// Measure the cost of the agent and write docs/overhead.md
     Bench(bench::Options),
+    /// Judge the labelled corpus and write its tables into docs/detection.md
+    Corpus(corpus::Options),
     /// Wear an agent out for a while and judge what has become of it; as root
     Soak(soak::Options),
     /// Fuzz what parses outside bytes; installs cargo-fuzz where it is missing
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Build => build::run(),
         Command::Run { args } => run::run(&args),
+        Command::Corpus(options) => corpus::run(&options),
         Command::Soak(options) => soak::run(&options),
         Command::Test => test::run(),
         Command::Lint => lint::run(),

@@ -4,6 +4,8 @@
 //! Real programs need root, and as long as the slowest of them.
 
 use std::io::Write;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Result, bail};
 use leakwatch_tests::component::say;
@@ -22,11 +24,25 @@ fn main() -> Result<()> {
         only => only == folder || only == l.name,
     };
     let mut rows: Vec<Row> = Vec::new();
-    for case in label::load("generated")?.into_iter().filter(|l| wanted(l, "generated")) {
-        let trace = generate::trace(&case)?;
-        let said = judge(&trace.bytes)?;
-        rows.push(row(case, &said, Some(&trace.leaked)));
+    let mut cases = label::load("generated")?;
+    cases.retain(|l| wanted(l, "generated"));
+    // The large ones first, so that no thread is left alone with one.
+    cases.sort_by_key(|l| !l.large);
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let row = judged(case);
+                    done.lock().expect("no thread fails").push(row);
+                }
+            });
+        }
+    });
+    for row in done.into_inner().expect("no thread fails") {
+        rows.push(row?);
     }
+    rows.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
     let cases: Vec<Label> =
         label::load("real")?.into_iter().filter(|l| wanted(l, "real")).collect();
     if !cases.is_empty() {
@@ -44,4 +60,9 @@ fn main() -> Result<()> {
         }
     }
     Ok(std::io::stdout().lock().write_all(report::tables(&rows).as_bytes())?)
+}
+
+fn judged(case: &Label) -> Result<Row> {
+    let trace = generate::trace(case)?;
+    Ok(row(case.clone(), &judge(&trace.bytes)?, Some(&trace.leaked)))
 }

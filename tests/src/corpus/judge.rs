@@ -21,7 +21,8 @@ pub struct Alarm {
     pub at: Duration,
     /// Resource and kind; the baselines know neither.
     pub of: Option<(String, String)>,
-    /// How many, as far as the alarm says.
+    /// How many are held, by the verdict; of a baseline, how many more are open than when
+    /// the process was first seen.
     pub held: Option<u64>,
     /// Why, in short.
     pub why: String,
@@ -46,14 +47,23 @@ struct Line {
     leak: Option<Leak>,
 }
 
-/// Has a trace judged.
+/// Has a trace judged by all three.
 ///
 /// # Errors
 /// It cannot be read.
 pub fn judge(trace: &[u8]) -> Result<Said> {
-    let mut said = baselines(trace)?;
+    let (mut said, first) = baselines(trace)?;
+    said.alarms[0] = verdicts(trace, first)?;
+    Ok(said)
+}
+
+/// What leakwatch confirms in a trace whose first census was at `first`, by unit.
+///
+/// # Errors
+/// It cannot be read.
+pub fn verdicts(trace: &[u8], first: Timestamp) -> Result<BTreeMap<String, Vec<Alarm>>> {
+    let mut alarms: BTreeMap<String, Vec<Alarm>> = BTreeMap::new();
     let mut out = Vec::new();
-    let first = said.1;
     let mut teller = Teller::new(&mut out, Format::Json);
     let (_, result) = replay(Reader::new(trace)?, None, &mut teller);
     result?;
@@ -66,14 +76,14 @@ pub fn judge(trace: &[u8]) -> Result<Said> {
             continue;
         }
         let rules: Vec<_> = leak.rules.iter().map(|r| r.as_str()).collect();
-        said.0.alarms[0].entry(leak.unit.to_string()).or_default().push(Alarm {
+        alarms.entry(leak.unit.to_string()).or_default().push(Alarm {
             at: Duration::try_from(at.duration_since(first)).unwrap_or_default(),
             of: Some((leak.resource.to_string(), leak.kind.clone())),
             held: Some(leak.held),
             why: rules.join(", "),
         });
     }
-    Ok(said.0)
+    Ok(alarms)
 }
 
 /// What the baselines say, with the time of the first census.
@@ -85,6 +95,7 @@ fn baselines(trace: &[u8]) -> Result<(Said, Timestamp)> {
         Said { alarms: Default::default(), seen: BTreeMap::new(), window: Duration::ZERO };
     let mut predicts: BTreeMap<Arc<str>, Predict> = BTreeMap::new();
     let mut fdleaks = BTreeMap::new();
+    let mut opened = BTreeMap::new();
     let mut first: Option<Timestamp> = None;
     while let Some(entry) = reader.next_entry()? {
         match entry {
@@ -98,24 +109,26 @@ fn baselines(trace: &[u8]) -> Result<(Said, Timestamp)> {
                 let since = judged.wall.duration_since(*first.get_or_insert(judged.wall));
                 let at = Duration::try_from(since).unwrap_or_default();
                 let units = attribution.observe(&seen.processes);
-                let mut worst: BTreeMap<Arc<str>, (f64, f64)> = BTreeMap::new();
+                let mut worst: BTreeMap<Arc<str>, (f64, f64, f64)> = BTreeMap::new();
                 for (p, unit) in seen.processes.iter().zip(&units) {
                     said.seen.entry(unit.name.to_string()).or_insert(at);
                     let Some((open, limit)) = usage(p) else { continue };
-                    let most = worst.entry(unit.name.clone()).or_insert((open, limit));
+                    let grown = open - *opened.entry(p.id).or_insert(open);
+                    let most = worst.entry(unit.name.clone()).or_insert((open, limit, grown));
                     if open / limit > most.0 / most.1 {
-                        *most = (open, limit);
+                        *most = (open, limit, grown);
                     }
                     if fdleaks.entry(p.id).or_insert_with(|| Fdleak::new(open)).update(open, limit)
                     {
-                        alarm(&mut said, 2, &unit.name, at, "the least number has risen");
+                        let why = "the least number has risen";
+                        alarm(&mut said, 2, &unit.name, at, (why, grown));
                     }
                 }
-                for (unit, (open, limit)) in worst {
+                for (unit, (open, limit, grown)) in worst {
                     let predict =
                         predicts.entry(unit.clone()).or_insert_with(|| Predict::new(said.window));
                     if let Some(why) = predict.update(at, open, limit) {
-                        alarm(&mut said, 1, &unit, at, why);
+                        alarm(&mut said, 1, &unit, at, (why, grown));
                     }
                 }
             }
@@ -126,8 +139,8 @@ fn baselines(trace: &[u8]) -> Result<(Said, Timestamp)> {
     Ok((said, first.context("a trace without a census")?))
 }
 
-fn alarm(said: &mut Said, method: usize, unit: &str, at: Duration, why: &str) {
-    let alarm = Alarm { at, of: None, held: None, why: why.to_owned() };
+fn alarm(said: &mut Said, method: usize, unit: &str, at: Duration, (why, grown): (&str, f64)) {
+    let alarm = Alarm { at, of: None, held: Some(grown.max(0.0) as u64), why: why.to_owned() };
     said.alarms[method].entry(unit.to_owned()).or_default().push(alarm);
 }
 

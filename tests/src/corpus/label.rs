@@ -63,6 +63,8 @@ pub struct Label {
     /// The program of a real case with its arguments; `{dir}` is a directory of its own.
     #[serde(default)]
     pub run: Vec<String>,
+    /// What it is told on its standard input, without which it waits.
+    pub tell: Option<String>,
     /// It is killed once it is ready.
     #[serde(default)]
     pub kill: bool,

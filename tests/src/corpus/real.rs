@@ -73,5 +73,9 @@ fn start(case: &Label, dir: &str) -> Result<Started> {
     let mut command = if first.ends_with(".py") { python(first) } else { program(first) };
     // Before the others, for the match rule wants something after it.
     command.args(["--tag", &format!("c-{}", case.name)]).args(arguments);
-    Ok(Started::new(command.args(["--end", "1"])))
+    let mut started = Started::new(command.args(["--end", "1"]));
+    if let Some(word) = &case.tell {
+        started.tell(word);
+    }
+    Ok(started)
 }

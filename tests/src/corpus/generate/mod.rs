@@ -37,6 +37,11 @@ pub fn config() -> Config {
     config
 }
 
+/// When the first census of every such trace is.
+pub fn first_census() -> jiff::Timestamp {
+    clock(INTERVAL).wall
+}
+
 /// Both clocks, so long after the start of a trace.
 fn clock(since: Duration) -> ClockPair {
     let boot = Boottime(0) + Duration::from_secs(100_000) + since;
@@ -59,7 +64,10 @@ pub fn trace(label: &Label) -> Result<Trace> {
         let lives = lives_of(label, f64::from(length.min(label.minutes - begun)), &mut numbers);
         let start = Duration::from_secs(60) * begun;
         leaked.extend(
-            lives.iter().filter(|l| l.leaked).map(|l| start + Duration::from_secs_f64(l.from * 60.0)),
+            lives
+                .iter()
+                .filter(|l| l.leaked)
+                .map(|l| start + Duration::from_secs_f64(l.from * 60.0)),
         );
         if life > 0 {
             world.stop(clock(start).boot);
@@ -73,9 +81,7 @@ pub fn trace(label: &Label) -> Result<Trace> {
                 births.push(life);
             }
             let at = clock(start + INTERVAL * minute);
-            let when = |minutes: f64| {
-                clock(start + Duration::from_secs_f64(minutes * 60.0)).boot
-            };
+            let when = |minutes: f64| clock(start + Duration::from_secs_f64(minutes * 60.0)).boot;
             world.step(&births, now, &when);
             let events = world.events();
             if !events.is_empty() {

@@ -146,8 +146,7 @@ mod tests {
         assert_eq!(rate_at(30.0, 10.0, 0.0, 1.0, 60.0), 5.0);
         assert_eq!(rate_at(90.0, 10.0, 0.0, 1.0, 60.0), 10.0);
         assert_eq!(rate_at(200.0, 10.0, 0.0, 1.0, 60.0), 0.0);
-        let leak =
-            Actor::Leak { what: What::Pipe, every: 2.0, from: 10.0, until: 50.0, batch: 2 };
+        let leak = Actor::Leak { what: What::Pipe, every: 2.0, from: 10.0, until: 50.0, batch: 2 };
         let lives = lives(&leak, 100.0, &mut Numbers::of("x"));
         assert!((30..55).contains(&lives.len()) && lives[0].from == 10.0);
         assert!(lives.iter().all(|l| l.leaked && l.to.is_infinite()));

@@ -147,7 +147,8 @@ impl World {
             self.table.push(None);
         }
         let birth = self.probes.then_some(FdBirth { at, tid: self.main.id.pid, stack: None });
-        self.table[fd as usize] = Some(things::descriptor(what, &self.name, fd, self.things, birth));
+        self.table[fd as usize] =
+            Some(things::descriptor(what, &self.name, fd, self.things, birth));
         fd
     }
 
@@ -208,9 +209,7 @@ impl World {
             processes,
             fd_probes: self.probes,
             task_probes: true,
-            flows: self
-                .probes
-                .then(|| BTreeMap::from([(self.unit.clone(), self.flows.clone())])),
+            flows: self.probes.then(|| BTreeMap::from([(self.unit.clone(), self.flows.clone())])),
             openers: Vec::new(),
             stacks: BTreeMap::new(),
             pids_max: BTreeMap::new(),

@@ -172,7 +172,7 @@ mod tests {
 
     fn case(leaky: bool) -> Label {
         let cases = label::load("generated").unwrap();
-        let mut case = cases.into_iter().find(|c| c.leaky()).unwrap();
+        let mut case = cases.into_iter().find(Label::leaky).unwrap();
         if !leaky {
             case.truth = label::Truth::Innocent;
             case.resource = None;

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::label::Label;
 use crate::agent::{FAST, binary};
 use crate::started::{Started, program, python};
+use crate::wait::wait_until;
 
 /// For so long after their start: the slowest leaker has leaked all by then, and as long
 /// again has passed.
@@ -57,13 +58,7 @@ pub fn record(cases: &[Label]) -> Result<Vec<u8>> {
     }
     std::thread::sleep(LENGTH.saturating_sub(begun.elapsed()));
     recorder.signal(libc::SIGTERM);
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while recorder.ended().is_none() {
-        if Instant::now() > deadline {
-            bail!("the recorder does not end");
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    wait_until("the recorder to end", Duration::from_secs(60), || recorder.ended());
     fs::read(&trace).context("the recorder wrote no trace")
 }
 

@@ -106,9 +106,9 @@ impl Turn {
             .map(|(p, unit)| (p.id, unit.name.clone()))
             .collect();
         self.glimpsed.retain(|_, (_, at)| *at >= seen.began);
-        for (id, (unit, _)) in &self.glimpsed {
-            self.units.entry(*id).and_modify(|u| u.clone_from(unit));
-        }
+        // Also those that the census came too early for: the programs are to forget
+        // only who has ended.
+        self.units.extend(self.glimpsed.iter().map(|(id, (unit, _))| (*id, unit.clone())));
         self.check_rules();
         self.sources.clone_from(&seen.sources);
         self.figures = seen.figures.clone();
@@ -145,6 +145,9 @@ impl Turn {
             soon |= matches!(event, TaskEvent::Exit { .. })
                 && unit.as_ref().is_some_and(|u| u.kind.has_invocations());
             self.ledger.task(event, unit.as_ref());
+            if let TaskEvent::Exit { id, .. } = event {
+                self.glimpsed.remove(id);
+            }
         }
         soon
     }
@@ -292,10 +295,31 @@ mod tests {
         turn.observed(old.clone(), old.at);
         assert_eq!(placed(&turn), ["new.service"]);
 
+        // Nor does one that came too early to see it: it began to count for its unit,
+        // and goes on.
+        let earlier = Observation { processes: Vec::new(), ..old.clone() };
+        turn.observed(earlier, old.at);
+        assert_eq!(placed(&turn), ["new.service"]);
+
         // What began afterwards knows best: here, that it was moved back.
         let at = old.at;
         let later = Observation { began: at.boot + Duration::from_secs(1), ..old };
         turn.observed(later, at);
         assert_eq!(placed(&turn), ["old.service"]);
+    }
+
+    #[test]
+    fn who_has_ended_since_it_was_asked_after_is_forgotten() {
+        let mut w = World::new();
+        let mut turn = Turn::new(w.config.clone(), Audit::memory(), Timestamp::UNIX_EPOCH).unwrap();
+        w.now = Boottime(0);
+        let p = w.spawn(("app.service", UnitKind::Service), 1, "/bin/app");
+        let (old, _) = w.observe();
+        let newcomer = w.process(p).clone();
+        turn.glimpsed(std::slice::from_ref(&newcomer), old.at.boot);
+        turn.tasks(&[TaskEvent::Exit { at: old.at.boot, id: newcomer.id, status: 0 }]);
+        let at = old.at;
+        turn.observed(Observation { processes: Vec::new(), ..old }, at);
+        assert!(turn.demand().units.is_empty());
     }
 }

@@ -14,6 +14,7 @@
 
 mod memory;
 mod pace;
+mod priority;
 pub mod trace;
 mod turn;
 mod worker;
@@ -22,6 +23,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
@@ -95,9 +97,19 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// # Errors
 /// See [`Error`].
 pub fn run(options: Options) -> Result<(), Error> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let result = runtime.block_on(watch(options));
+    // Whoever is served or acted on waits like everybody; the loop does not, so it has a
+    // thread of its own: this one's priority is what the agent was given.
+    let usual = priority::own();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .on_thread_start(move || priority::set(usual))
+        .enable_all()
+        .build()?;
+    let result = thread::scope(|scope| {
+        let watching = || runtime.block_on(watch(options));
+        let thread = thread::Builder::new().name("loop".into()).spawn_scoped(scope, watching)?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
@@ -142,6 +154,7 @@ async fn watch(options: Options) -> Result<(), Error> {
     let (looked, mut observations) = mpsc::channel::<Looked>(1);
     let (glimpsed, mut glimpses) = mpsc::unbounded_channel();
     let worker = Worker::start(source, looked, glimpsed)?;
+    priority::come_first();
     let (reported, mut reports) = mpsc::unbounded_channel::<Report>();
     let mut acts = JoinSet::new();
     tracing::info!(addresses = %addresses.join(" "), "leakwatch watches");

@@ -1,6 +1,7 @@
 //! Whose counters count: a process's own unit's, soon after it came and not at the
 //! next census only; and what is counted for no unit is shown, too.
 
+use std::fs;
 use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
@@ -64,6 +65,32 @@ fn census(agent: &Agent) {
     let stamp = || agent.metrics().one("leakwatch_census_timestamp_seconds", &[]);
     let seen = stamp();
     wait_until("a census", 5 * CENSUS, || stamp().filter(|t| Some(*t) != seen));
+}
+
+/// Beside many busy threads the census and the loop would wait longest, and what is done
+/// meanwhile would be no unit's. Nobody else of the agent is put before others.
+#[test]
+fn the_census_and_the_loop_come_first_and_nobody_else() {
+    if need_root().is_none() {
+        return;
+    }
+    let agent = Plan::new(FAST).start();
+    agent.census();
+    let tasks = fs::read_dir(format!("/proc/{}/task", agent.pid())).expect("it runs");
+    let mut first = Vec::new();
+    for task in tasks.flatten() {
+        let read = |name: &str| fs::read_to_string(task.path().join(name)).unwrap_or_default();
+        let stat = read("stat");
+        // proc(5): field 19, where the third comes after the name.
+        let nice = stat.rsplit(')').next().and_then(|rest| rest.split_ascii_whitespace().nth(16));
+        if nice == Some("-10") {
+            first.push(read("comm").trim().to_owned());
+        } else {
+            assert_ne!(nice.and_then(|n| n.parse().ok()).map(|n: i32| n < 0), Some(true), "{stat}");
+        }
+    }
+    first.sort_unstable();
+    assert_eq!(first, ["census", "loop"]);
 }
 
 /// With more units than slots nothing is lost: some are counted as `other`.

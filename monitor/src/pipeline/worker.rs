@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::memory::Trimmer;
+use super::priority;
 use crate::attribution::hierarchy;
 use crate::config::Config;
 use crate::source::model::{Demand, Depth, Observation, ProcessId, ProcessSample, TaskEvent};
@@ -70,7 +71,7 @@ impl Worker {
     ) -> io::Result<Self> {
         let (orders, inbox) = channel();
         thread::Builder::new().name("census".into()).spawn(move || {
-            come_first();
+            priority::come_first();
             serve(source, &inbox, &looked, &glimpsed);
         })?;
         Ok(Self { orders })
@@ -102,20 +103,6 @@ impl Worker {
     /// Passes a new config on.
     pub(super) fn reconfigure(&self, config: Config) {
         let _ = self.orders.send(Order::Reconfigure(Box::new(config)));
-    }
-}
-
-/// Nice value of this thread. With as good a claim as everybody, it waits longest for
-/// a processor where most goes on: a census of 0.3 s took 11 s beside 32 busy threads,
-/// and what they did meanwhile had no unit. The budget of the census bounds what the
-/// others lose.
-const NICE: i32 = -10;
-
-/// Puts this thread before others. Without CAP_SYS_NICE it stays as it is.
-fn come_first() {
-    // On Linux this is the calling thread alone (sched(7)).
-    if let Err(e) = rustix::process::setpriority_process(None, NICE) {
-        tracing::debug!("the census stays at the priority of the agent: {e}");
     }
 }
 

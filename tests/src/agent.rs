@@ -29,6 +29,7 @@ windows = 4
 warmup = "1s"
 stale_after = "2s"
 min_held = 5
+min_share = 0
 "#;
 
 /// The agent's binary: `LEAKWATCH_BIN`, else the one beside this package's programs.

@@ -33,7 +33,7 @@ pub(super) static UNIT: Spec = Spec {
 pub(super) static DETECTION: Spec = Spec {
     name: "detection",
     repeats: false,
-    keys: &["window", "windows", "warmup", "stale_after", "min_held"],
+    keys: &["window", "windows", "warmup", "stale_after", "min_held", "min_share"],
 };
 
 pub(super) static IGNORE: Spec =

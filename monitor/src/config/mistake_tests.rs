@@ -30,7 +30,7 @@ fn unknown_names_get_the_nearest_right_one() {
         (
             "[detection]\nxyzzy = 1",
             "2:1: unknown key `xyzzy` in `[detection]`; its keys are `window`, `windows`, \
-             `warmup`, `stale_after` and `min_held`",
+             `warmup`, `stale_after`, `min_held` and `min_share`",
         ),
         (
             "[watch]\nwarmup = \"5m\"",
@@ -143,6 +143,7 @@ fn values_out_of_range_name_the_range() {
             "[detection]\nmin_held = 0",
             "2:12: `min_held` is 0; it must be a whole number, 1 or more",
         ),
+        ("[detection]\nmin_share = 1.5", "2:13: `min_share` is 1.5; it must be from 0 to 1"),
         (
             "[detection]\nwindow = \"0s\"",
             "2:10: `window` is \"0s\"; it must be above 0 and at most 7days",

@@ -109,6 +109,9 @@ pub struct Detection {
     pub stale_after: Duration,
     /// Smaller cohorts are never confirmed.
     pub min_held: u64,
+    /// What only grows in number is confirmed once it takes this share of the limit, 0 to
+    /// 1, or has grown for long.
+    pub min_share: f64,
 }
 
 impl Default for Detection {
@@ -119,6 +122,7 @@ impl Default for Detection {
             warmup: Duration::from_secs(600),
             stale_after: Duration::from_secs(300),
             min_held: 5,
+            min_share: 0.0625,
         }
     }
 }

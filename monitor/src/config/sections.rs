@@ -139,6 +139,7 @@ fn read_detection(table: &Table<'_>) -> Detection {
         warmup: table.duration("warmup", &ANY).unwrap_or(default.warmup),
         stale_after: table.duration("stale_after", &SOME).unwrap_or(default.stale_after),
         min_held: table.integer("min_held", 1, i64::MAX).map_or(default.min_held, |n| n as u64),
+        min_share: table.share_or_none("min_share").unwrap_or(default.min_share),
     }
 }
 

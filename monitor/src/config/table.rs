@@ -156,19 +156,28 @@ impl<'a> Table<'a> {
 
     /// A share: above 0, at most 1.
     pub(super) fn share(&self, key: &str) -> Option<f64> {
+        self.part(key, "above 0 and at most 1", |share| share > 0.0 && share <= 1.0)
+    }
+
+    /// A share that may be none: from 0 to 1.
+    pub(super) fn share_or_none(&self, key: &str) -> Option<f64> {
+        self.part(key, "from 0 to 1", |share| (0.0..=1.0).contains(&share))
+    }
+
+    fn part(&self, key: &str, words: &str, fits: fn(f64) -> bool) -> Option<f64> {
         let value = self.get(key)?;
         let given = match value.get_ref() {
             DeValue::Float(float) => float.as_str(),
             DeValue::Integer(integer) => integer.as_str(),
             _ => {
-                self.wrong_type(key, value, "use a number above 0 and at most 1, such as 0.01");
+                self.wrong_type(key, value, &format!("use a number {words}, such as 0.01"));
                 return None;
             }
         };
-        if let Some(share) = given.parse().ok().filter(|share| *share > 0.0 && *share <= 1.0) {
+        if let Some(share) = given.parse().ok().filter(|share| fits(*share)) {
             return Some(share);
         }
-        let message = format!("`{key}` is {given}; it must be above 0 and at most 1");
+        let message = format!("`{key}` is {given}; it must be {words}");
         self.report_at(value.span(), key, message);
         None
     }

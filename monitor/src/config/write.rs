@@ -37,6 +37,7 @@ pub fn to_toml(config: &Config) -> String {
     out.duration("warmup", detection.warmup);
     out.duration("stale_after", detection.stale_after);
     out.value("min_held", detection.min_held);
+    out.value("min_share", Value::Float(detection.min_share));
     for ignore in &config.ignore {
         out.header("[[ignore]]");
         out.optional("unit", ignore.unit.as_deref());

@@ -8,6 +8,7 @@ pub mod finding;
 mod growth;
 mod opened;
 mod outcome;
+mod patience;
 mod rise;
 pub mod rules;
 mod survival;

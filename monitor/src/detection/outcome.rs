@@ -64,9 +64,9 @@ fn became(of: &Judged<'_>, ledger: &Ledger) -> Option<String> {
             Some((p, track))
         })
         .collect();
-    let windows = tracks.iter().map(|(_, t)| t.marks.len()).min()?;
+    let windows = tracks.iter().map(|(_, t)| t.marks().len()).min()?;
     let floors: Vec<u64> =
-        rise::sum(&tracks, windows).iter().map(|mark| u64::from(mark.floor)).collect();
+        rise::sum(&tracks, 0, windows).iter().map(|mark| u64::from(mark.floor)).collect();
     let now: u64 = tracks.iter().map(|(_, t)| u64::from(t.count)).sum();
     let (peak, last) = (*floors.iter().max()?, *floors.last()?);
     let level = |floor: &&u64| **floor * 20 >= last * 19 && **floor * 19 <= last * 20;

@@ -1,13 +1,16 @@
 //! Whether floors rise, and whether they have stopped.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::config::model::Detection;
 use crate::detection::finding::Strength;
 use crate::detection::growth;
+use crate::detection::patience::Asked;
 use crate::ledger::Ledger;
 use crate::ledger::process::Process;
-use crate::ledger::track::{Mark, Track};
+use crate::ledger::track::{LEVELS, Mark, Track, windows_of};
+use crate::text;
 
 /// Rises in a row that make a suspicion: about half of what confirms.
 pub(crate) fn suspicion(config: &Detection) -> usize {
@@ -21,108 +24,199 @@ pub(crate) struct Rise<'a> {
     pub strength: Strength,
     /// Who takes part.
     pub processes: Vec<&'a Process>,
-    /// Floors of the run, oldest first.
-    pub floors: Vec<u32>,
+    /// Floors of the run, oldest first; in longer windows members open all through.
+    pub counts: Vec<u32>,
     /// Survivors at its end.
     pub survivors: u32,
+    /// How long each of its windows is.
+    pub window: Duration,
     /// Members per hour, over all windows on record.
     pub per_hour: Option<f64>,
+    /// Why it is not confirmed, in words.
+    pub doubt: Option<String>,
 }
 
-/// Looks for a rise among the tracks of one cohort, one per process. `confirm`
-/// is the number of rises in a row that confirm.
+/// Looks for a rise among the tracks of one cohort, one per process.
 ///
 /// Each process is judged by itself first: that is where a leak is, and a load
 /// that comes as more processes is none. Where no single one rises in every
-/// window, their sum may: a slow leak spread over workers.
+/// window, their sum may: a slow leak spread over workers. What grows by less than one
+/// in a window is looked for in longer ones.
 pub(crate) fn find<'a>(
     ledger: &Ledger,
     config: &Detection,
-    confirm: usize,
+    asked: &Asked<'_>,
     tracks: &[(&'a Process, &'a Track)],
 ) -> Option<Rise<'a>> {
+    let mut doubt = None;
+    for level in 0..LEVELS {
+        let long = asked.patience.div_ceil(windows_of(level)) as usize;
+        // The history ends somewhere: what has risen in all of it has risen for long.
+        let long = long.min(ledger.window().keep - 1).max(asked.rises);
+        for rises in [asked.rises, long] {
+            let Some(found) = Candidate::at(level, rises, config.min_held, tracks) else { break };
+            let whole = level + 1 == LEVELS && rises == long;
+            let lasted = whole || rises as u64 * windows_of(level) >= asked.patience;
+            let against = found.lives().or_else(|| found.leads(asked));
+            match against.or_else(|| found.small(asked, ledger).filter(|_| !lasted)) {
+                None => return Some(found.rise(ledger, Strength::Confirms)),
+                Some(why) => doubt = Some(why),
+            }
+        }
+    }
     let half = config.min_held.div_ceil(2).max(2);
-    for (rises, least, strength) in [
-        (confirm, config.min_held, Strength::Confirms),
-        (suspicion(config), half, Strength::Suspects),
-    ] {
-        let enough: Vec<_> =
-            tracks.iter().filter(|(_, t)| t.marks.len() > rises).copied().collect();
-        let alone: Vec<_> = enough
-            .iter()
-            .filter(|(_, t)| rising(&t.last(rises + 1).collect::<Vec<_>>()) && holds(t, rises))
-            .copied()
-            .collect();
-        let together = if alone.is_empty() {
-            enough.into_iter().filter(|(_, t)| grew(t, rises) > 0 && holds(t, rises)).collect()
+    let candidates = [(0, suspicion(config)), (1, asked.rises), (2, asked.rises)];
+    let mut found = candidates.into_iter().filter_map(|(level, rises)| {
+        Candidate::at(level, rises, half, tracks).filter(|c| level == 0 || c.lives().is_none())
+    });
+    let suspected = found.next().map(|c| Rise { doubt, ..c.rise(ledger, Strength::Suspects) });
+    suspected.or_else(|| (0..LEVELS).find_map(|level| sustained(ledger, config, level, tracks)))
+}
+
+/// What is counted at a level: the floor, and in longer windows those that are open all
+/// through, for whoever stays so long is no swing of the load, which may hide a floor.
+fn measure(level: usize) -> fn(&Mark) -> u32 {
+    if level == 0 { |m| m.floor } else { |m| m.survivors }
+}
+
+/// A run that rises.
+struct Candidate<'a> {
+    level: usize,
+    tracks: Tracks<'a>,
+    run: Vec<Mark>,
+}
+
+impl<'a> Candidate<'a> {
+    /// `rises` in a row in windows of a level, by `least` in all.
+    fn at(
+        level: usize,
+        rises: usize,
+        least: u64,
+        tracks: &[(&'a Process, &'a Track)],
+    ) -> Option<Self> {
+        let enough = |t: &Track| t.levels[level].marks.len() > rises && holds(t, level, rises);
+        let enough: Tracks<'_> = tracks.iter().filter(|(_, t)| enough(t)).copied().collect();
+        let last = |t: &Track| t.last(level, rises + 1).collect::<Vec<_>>();
+        let rising = |run: &[Mark]| {
+            if level == 0 { rising(run) } else { climbs(run, measure(level)) }
+        };
+        let growth = |run: &[Mark]| {
+            if level == 0 { growth_of(run) } else { grown(run, measure(level)) }
+        };
+        let alone: Tracks<'_> = enough.iter().filter(|(_, t)| rising(&last(t))).copied().collect();
+        let tracks = if alone.is_empty() {
+            enough.into_iter().filter(|(_, t)| growth(&last(t)) > 0).collect()
         } else {
             alone
         };
-        if together.is_empty() {
-            continue;
-        }
-        let run = sum(&together, rises + 1);
-        if rising(&run) && growth_of(&run) >= i64::try_from(least).unwrap_or(i64::MAX) {
-            // Old members that go as fast as new ones come are a population.
-            let retired: u32 = run[1..].iter().map(|m| m.retired).sum();
-            let lives = i64::from(retired) > growth_of(&run);
-            // The newest floor is a window old: a pool that has filled since
-            // then stands on it, a leak is above it.
-            let level: u64 = together.iter().map(|(_, t)| u64::from(t.count)).sum();
-            let stands = run.last().is_some_and(|m| level <= u64::from(m.floor));
-            if (lives && strength == Strength::Confirms) || stands {
-                continue;
-            }
-            return Some(rise(ledger, strength, &together, &run));
-        }
+        let run = sum(&tracks, level, rises + 1);
+        let grows = rising(&run) && growth(&run) >= i64::try_from(least).unwrap_or(i64::MAX);
+        // The newest floor is a window old: a pool that has filled since
+        // then stands on it, a leak is above it.
+        let count: u64 = tracks.iter().map(|(_, t)| u64::from(t.count)).sum();
+        let stands = run.last().is_some_and(|m| count <= u64::from(m.floor));
+        (grows && !stands).then_some(Self { level, tracks, run })
     }
-    sustained(ledger, config, tracks)
+
+    /// Old members that go as fast as new ones come are a population.
+    fn lives(&self) -> Option<String> {
+        let retired: u32 = self.run[1..].iter().map(|m| m.retired).sum();
+        let grown = grown(&self.run, |m| m.survivors);
+        (i64::from(retired) > grown).then(|| {
+            format!("of old ones {retired} were closed meanwhile: they live long, and change")
+        })
+    }
+
+    /// Where all of them come to in the end, if that is within the limit: by Little's law
+    /// arrivals in a window, divided by the share of old members that is closed in one.
+    /// Members of a leak are not closed, and it has no end; sessions that grow in number
+    /// have.
+    fn leads(&self, asked: &Asked<'_>) -> Option<String> {
+        let run = sum(&self.tracks, self.level, usize::MAX);
+        let all = |of: fn(&Mark) -> u32| run.iter().skip(1).map(|m| f64::from(of(m))).sum::<f64>();
+        let (retired, exposed) = (all(|m| m.retired), all(|m| m.survivors));
+        let came = grown(&run, |m| m.survivors).max(0) as f64 + retired;
+        let windows = run.len().saturating_sub(1).max(1) as f64;
+        let limit: u64 = self.tracks.iter().map(|(p, _)| asked.limit(p)).sum();
+        let end = came / windows * exposed / retired;
+        (retired > 0.0 && end <= limit as f64).then(|| {
+            format!(
+                "of old ones {retired} were closed meanwhile: at that rate there will be some {end:.0} in the end, of {limit} allowed"
+            )
+        })
+    }
+
+    /// What stays takes too little of the limit yet.
+    fn small(&self, asked: &Asked<'_>, ledger: &Ledger) -> Option<String> {
+        let stays = |t: &Track| t.levels[self.level].marks.back().map_or(0, |m| m.survivors);
+        let enough = |(p, t): &(&Process, &Track)| u64::from(stays(t)) >= asked.enough(p);
+        if self.tracks.iter().any(enough) {
+            return None;
+        }
+        let enough = self.tracks.iter().map(|(p, _)| asked.enough(p)).min()?;
+        let long = ledger.window().length() * u32::try_from(asked.patience).unwrap_or(u32::MAX);
+        Some(format!(
+            "it may be a pool that fills: confirmed from {enough} on, or after {}",
+            text::duration(long)
+        ))
+    }
+
+    fn rise(self, ledger: &Ledger, strength: Strength) -> Rise<'a> {
+        rise(ledger, strength, self.level, &self.tracks, &self.run)
+    }
 }
 
-/// A rise that has paused: kept until no floor has risen for `windows` windows
-/// or half of the growth is gone.
+/// A rise that has paused: kept until no floor has risen for `windows` windows (of longer
+/// ones: in fewer than half of them) or half of the growth is gone.
 fn sustained<'a>(
     ledger: &Ledger,
     config: &Detection,
+    level: usize,
     tracks: &[(&'a Process, &'a Track)],
 ) -> Option<Rise<'a>> {
     let recent = config.windows as usize + 1;
-    let still: Vec<_> = tracks
+    let least = if level == 0 { 1 } else { suspicion(config) };
+    let still: Tracks<'_> = tracks
         .iter()
         .filter(|(_, t)| {
-            let marks: Vec<_> = t.last(recent).collect();
-            marks.windows(2).any(|w| w[1].floor > w[0].floor) && holds(t, t.marks.len())
+            let marks: Vec<_> = t.last(level, recent).collect();
+            let of = measure(level);
+            let rises = marks.windows(2).filter(|w| of(&w[1]) > of(&w[0])).count();
+            rises >= least && holds(t, level, t.levels[level].marks.len())
         })
         .copied()
         .collect();
     if still.is_empty() {
         return None;
     }
-    let run = sum(&still, recent);
+    let run = sum(&still, level, recent);
     let least = i64::try_from(config.min_held.div_ceil(2)).unwrap_or(i64::MAX);
-    (growth_of(&run) >= least).then(|| rise(ledger, Strength::Sustains, &still, &run))
+    (growth_of(&run) >= least).then(|| rise(ledger, Strength::Sustains, level, &still, &run))
 }
 
 fn rise<'a>(
     ledger: &Ledger,
     strength: Strength,
+    level: usize,
     tracks: &[(&'a Process, &'a Track)],
     run: &[Mark],
 ) -> Rise<'a> {
     let ends = &ledger.window().ends;
-    let longest = tracks.iter().map(|(_, t)| t.marks.len()).min().unwrap_or(0).min(ends.len());
+    let longest = tracks.iter().map(|(_, t)| t.marks().len()).min().unwrap_or(0).min(ends.len());
     let points: Vec<(f64, f64)> = ends
         .iter()
         .skip(ends.len() - longest)
-        .zip(sum(tracks, longest))
+        .zip(sum(tracks, 0, longest))
         .map(|(at, mark)| (at.0 as f64 / 3.6e12, f64::from(mark.floor)))
         .collect();
     Rise {
         strength,
         processes: tracks.iter().map(|(p, _)| *p).collect(),
-        floors: run.iter().map(|m| m.floor).collect(),
+        counts: run.iter().map(measure(level)).collect(),
         survivors: run.last().map_or(0, |m| m.survivors),
+        window: ledger.window().length() * windows_of(level) as u32,
         per_hour: growth::slope(&points),
+        doubt: None,
     }
 }
 
@@ -130,46 +224,43 @@ fn rise<'a>(
 /// rise is at least half of the mean one. A pool that reaches its cap within
 /// the newest window would else be one rise too many.
 pub(crate) fn rising(run: &[Mark]) -> bool {
-    let (Some(first), Some(last)) = (run.first(), run.last()) else { return false };
+    climbs(run, |m| m.floor) && run.windows(2).all(|w| w[1].survivors > w[0].survivors)
+}
+
+fn climbs(run: &[Mark], of: fn(&Mark) -> u32) -> bool {
     let steps = run.len() as i64 - 1;
     if steps < 1 {
         return false;
     }
-    let up = run.windows(2).all(|w| w[1].floor > w[0].floor && w[1].survivors > w[0].survivors);
-    let newest = i64::from(last.floor) - i64::from(run[run.len() - 2].floor);
-    let all = i64::from(last.floor) - i64::from(first.floor);
-    up && newest * 2 * steps >= all
+    let up = run.windows(2).all(|w| of(&w[1]) > of(&w[0]));
+    let newest = grown(&run[run.len() - 2..], of);
+    up && newest * 2 * steps >= grown(run, of)
+}
+
+fn grown(run: &[Mark], of: fn(&Mark) -> u32) -> i64 {
+    let (Some(first), Some(last)) = (run.first(), run.last()) else { return 0 };
+    i64::from(of(last)) - i64::from(of(first))
 }
 
 /// Growth of floors and of survivors, whichever is less.
 fn growth_of(run: &[Mark]) -> i64 {
-    let (Some(first), Some(last)) = (run.first(), run.last()) else { return 0 };
-    let floor = i64::from(last.floor) - i64::from(first.floor);
-    floor.min(i64::from(last.survivors) - i64::from(first.survivors))
-}
-
-fn grew(track: &Track, rises: usize) -> i64 {
-    growth_of(&track.last(rises + 1).collect::<Vec<_>>())
+    grown(run, |m| m.floor).min(grown(run, |m| m.survivors))
 }
 
 /// What grew is still there: the count has not fallen back to below the middle
 /// between the lowest and the highest floor of the run.
-fn holds(track: &Track, rises: usize) -> bool {
-    let floors = || track.last(rises + 1).map(|m| u64::from(m.floor));
+fn holds(track: &Track, level: usize, rises: usize) -> bool {
+    let floors = || track.last(level, rises + 1).map(|m| u64::from(m.floor));
     let (low, high) = (floors().min().unwrap_or(0), floors().max().unwrap_or(0));
     u64::from(track.count) * 2 > low + high
 }
 
-/// The `n` newest windows of several tracks, added up.
-pub(crate) fn sum(tracks: &[(&Process, &Track)], n: usize) -> Vec<Mark> {
-    let n = tracks.iter().map(|(_, t)| t.marks.len()).min().unwrap_or(0).min(n);
+/// The `n` newest windows of a level of several tracks, added up.
+pub(crate) fn sum(tracks: &[(&Process, &Track)], level: usize, n: usize) -> Vec<Mark> {
+    let n = tracks.iter().map(|(_, t)| t.levels[level].marks.len()).min().unwrap_or(0).min(n);
     let mut total = vec![Mark::default(); n];
     for (_, track) in tracks {
-        for (sum, mark) in total.iter_mut().zip(track.last(n)) {
-            sum.floor += mark.floor;
-            sum.survivors += mark.survivors;
-            sum.retired += mark.retired;
-        }
+        total.iter_mut().zip(track.last(level, n)).for_each(|(sum, mark)| sum.add(&mark));
     }
     total
 }
@@ -198,7 +289,7 @@ mod tests {
             let marks: Vec<_> = floors
                 .iter()
                 .zip(survivors)
-                .map(|(f, s)| Mark { floor: *f, survivors: *s, retired: 0 })
+                .map(|(f, s)| Mark { floor: *f, survivors: *s, ..Mark::default() })
                 .collect();
             rising(&marks)
         };

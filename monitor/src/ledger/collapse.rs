@@ -74,15 +74,7 @@ impl Ledger {
             let to = p.slot(kind, &template);
             moved[from as usize] = to;
             let (from, to) = (&old[from as usize].track, &mut p.cohorts[to as usize].track);
-            to.count += from.count;
-            to.floor += from.floor;
-            to.retired += from.retired;
-            // Both end with the same window.
-            for (a, b) in to.marks.iter_mut().rev().zip(from.marks.iter().rev()) {
-                a.floor += b.floor;
-                a.survivors += b.survivors;
-                a.retired += b.retired;
-            }
+            to.add(from);
         }
         for h in p.held.iter_mut().filter(|h| h.slot != NO_SLOT) {
             h.slot = moved[h.slot as usize];

@@ -69,7 +69,7 @@ impl Ledger {
             // What was seen before stands until it is seen again.
             FdTable::Count(n) => {
                 p.total.count = n;
-                p.total.floor = p.total.floor.min(n);
+                p.total.see();
                 return false;
             }
             FdTable::Denied => Vec::new(),
@@ -131,11 +131,9 @@ impl Ledger {
         p.held = held;
         p.reclassify = false;
         p.detailed = (p.sight == Sight::Full).then_some((look.began, look.now));
-        for c in &mut p.cohorts {
-            c.track.floor = c.track.floor.min(c.track.count);
-        }
+        p.cohorts.iter_mut().for_each(|c| c.track.see());
         p.total.count = p.held.len() as u32;
-        p.total.floor = p.total.floor.min(p.total.count);
+        p.total.see();
         if first_look {
             p.open_window();
         }
@@ -297,7 +295,8 @@ fn peer_gone(sample: &FdSample) -> bool {
 
 /// Notes that a descriptor has gone.
 fn retire(p: &mut Process, gone: &Held, look: &Look) {
-    if gone.slot != NO_SLOT && look.now.since(gone.since) >= look.window {
-        p.cohorts[gone.slot as usize].track.retired += 1;
+    if gone.slot != NO_SLOT {
+        let (age, seen) = (look.now.since(gone.opened), look.now.since(gone.since));
+        p.cohorts[gone.slot as usize].track.retire(age, seen, look.window);
     }
 }

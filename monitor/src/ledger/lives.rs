@@ -96,7 +96,7 @@ impl Ledger {
             self.place(p);
         }
         p.threads.count = sample.threads;
-        p.threads.floor = p.threads.floor.min(sample.threads);
+        p.threads.see();
         p.fewest_threads = p.fewest_threads.min(sample.threads);
     }
 

@@ -324,12 +324,12 @@ impl Ledger {
         if !self.window.census(now) {
             return;
         }
-        let (began, keep, warmup) = (self.window.began, self.window.keep, self.warmup);
+        let (began, warmup) = (self.window.began(), self.warmup);
         for p in self.processes.values_mut() {
             // Seen whole, warm, and in detail: else its floor says nothing.
             let whole = p.first_seen <= began && p.alive() && p.sight != process::Sight::Denied;
             if whole && began >= p.warm_from + warmup {
-                p.close_window(began, keep);
+                p.close_window(&self.window);
             } else {
                 p.forget_windows();
                 p.open_window();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::attribution::unit::Unit;
 use crate::ledger::patterns::RuleSet;
-use crate::ledger::track::{Cohort, Track};
+use crate::ledger::track::{Cohort, End, LEVELS, Track, Window, windows_of};
 use crate::source::model::{
     FdBirth, FdKind, FdSample, FdTable, KernelStr, ProcessId, ProcessSample,
 };
@@ -186,8 +186,10 @@ pub(crate) struct Process {
     pub free: Vec<u32>,
     /// All descriptors.
     pub total: Track,
-    /// Complete warm windows so far (all tracks are padded to it).
-    pub windows: usize,
+    /// Complete warm windows of each level that are kept (all tracks are padded to it).
+    pub windows: [usize; LEVELS],
+    /// Complete warm windows of the config without a break.
+    pub in_a_row: u64,
     /// Rules that leave out its whole unit.
     pub ignored: RuleSet,
     /// The patterns have changed since its descriptors were classified.
@@ -215,7 +217,7 @@ impl Process {
             exited: None,
             zombie_since: None,
             zombie_looks: 0,
-            threads: Track { count: sample.threads, floor: sample.threads, ..Track::default() },
+            threads: Track::of(sample.threads),
             fewest_threads: sample.threads,
             max_fds: sample.max_fds,
             sight: Sight::Denied,
@@ -225,7 +227,8 @@ impl Process {
             slots: BTreeMap::new(),
             free: Vec::new(),
             total: Track::default(),
-            windows: 0,
+            windows: [0; LEVELS],
+            in_a_row: 0,
             ignored: 0,
             reclassify: false,
         }
@@ -257,7 +260,9 @@ impl Process {
         }
         let mut track = Track::default();
         // Before it appeared, it had none: that is knowledge, not a gap.
-        track.marks.resize(self.windows, Default::default());
+        for (level, windows) in track.levels.iter_mut().zip(self.windows) {
+            level.marks.resize(windows, Default::default());
+        }
         let cohort = Cohort { template: Arc::clone(template), track };
         let slot = match self.free.pop() {
             Some(slot) => {
@@ -275,31 +280,40 @@ impl Process {
 
     /// Forgets the windows: they describe another program or another rule.
     pub fn forget_windows(&mut self) {
-        self.windows = 0;
-        self.total.marks.clear();
-        self.threads.marks.clear();
-        for c in &mut self.cohorts {
-            c.track.marks.clear();
-        }
+        (self.windows, self.in_a_row) = ([0; LEVELS], 0);
+        self.total.forget();
+        self.threads.forget();
+        self.cohorts.iter_mut().for_each(|c| c.track.forget());
     }
 
-    /// Ends a window that was seen whole.
-    pub fn close_window(&mut self, began: Boottime, keep: usize) {
-        let mut survivors = vec![0_u32; self.cohorts.len()];
-        let mut all = 0;
-        for h in self.held.iter().filter(|h| h.slot != NO_SLOT && h.since <= began) {
-            survivors[h.slot as usize] += 1;
-            all += 1;
+    /// Ends a window that was seen whole, and the longer ones that end with it.
+    pub fn close_window(&mut self, window: &Window) {
+        self.in_a_row += 1;
+        let ends = std::array::from_fn(|level| match window.ends_with(level) {
+            true if self.in_a_row >= windows_of(level) => End::Whole,
+            true => End::Partly,
+            false => End::No,
+        });
+        let mut survivors = vec![[0_u32; LEVELS]; self.cohorts.len()];
+        let mut all = [0; LEVELS];
+        for level in (0..LEVELS).filter(|level| ends[*level] == End::Whole) {
+            let began = window.began_at(level);
+            for h in self.held.iter().filter(|h| h.slot != NO_SLOT && h.since <= began) {
+                survivors[h.slot as usize][level] += 1;
+                all[level] += 1;
+            }
+            self.windows[level] = (self.windows[level] + 1).min(window.keep);
         }
-        for (cohort, n) in self.cohorts.iter_mut().zip(survivors) {
-            cohort.track.close(n, keep);
+        for (cohort, survivors) in self.cohorts.iter_mut().zip(survivors) {
+            cohort.track.close(survivors, ends, window.keep);
         }
-        self.total.close(all, keep);
-        let threads = self.threads.floor;
-        self.threads.close(threads, keep);
-        self.windows = (self.windows + 1).min(keep);
+        self.total.close(all, ends, window.keep);
+        // They have no identity: as many as there always were.
+        let floor = self.threads.levels[0].present.floor;
+        let threads = std::array::from_fn(|l| self.threads.levels[l].present.floor.min(floor));
+        self.threads.close(threads, ends, window.keep);
         let idle = |c: &Cohort| {
-            c.track.count == 0 && c.track.marks.iter().all(|m| m.floor == 0 && m.survivors == 0)
+            c.track.count == 0 && c.track.marks().iter().all(|m| m.floor == 0 && m.survivors == 0)
         };
         let (cohorts, free) = (&self.cohorts, &mut self.free);
         self.slots.retain(|_, slot| {

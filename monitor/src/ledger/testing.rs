@@ -28,6 +28,7 @@ pub(crate) fn config() -> Config {
             warmup: Duration::from_secs(60),
             stale_after: Duration::from_secs(30),
             min_held: 5,
+            min_share: 0.0,
         },
         ..Config::default()
     }

@@ -13,6 +13,18 @@ const CENSUSES_PER_WINDOW: u32 = 3;
 /// Most windows that any history keeps, whatever the config asks for.
 const MAX_MARKS: usize = 512;
 
+/// Lengths of windows: the config's, and two longer ones, for what grows by less than
+/// one in a window.
+pub(crate) const LEVELS: usize = 3;
+
+/// Windows of one level that make one of the next.
+const LONGER: u64 = 4;
+
+/// Windows of the config that make one of a level.
+pub(crate) const fn windows_of(level: usize) -> u64 {
+    LONGER.pow(level as u32)
+}
+
 /// One closed window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mark {
@@ -20,8 +32,42 @@ pub(crate) struct Mark {
     pub floor: u32,
     /// Members that were open from its start to its end.
     pub survivors: u32,
-    /// Members at least one window old that were closed in it.
+    /// Members at least one such window old that were closed in it.
     pub retired: u32,
+    /// How old the oldest of these was, milliseconds.
+    pub oldest_retired: u32,
+}
+
+impl Mark {
+    /// Adds what another cohort or process had in the same window.
+    pub fn add(&mut self, other: &Self) {
+        self.floor += other.floor;
+        self.survivors += other.survivors;
+        self.retire(other.retired, other.oldest_retired);
+    }
+
+    fn retire(&mut self, members: u32, oldest: u32) {
+        self.retired += members;
+        self.oldest_retired = self.oldest_retired.max(oldest);
+    }
+}
+
+/// Windows of one length.
+#[derive(Debug, Default)]
+pub(crate) struct Level {
+    /// The present window, so far.
+    pub present: Mark,
+    /// Closed windows, oldest first. All tracks end with the same window.
+    pub marks: VecDeque<Mark>,
+}
+
+impl Level {
+    fn push(&mut self, survivors: u32, keep: usize) {
+        while self.marks.len() >= keep {
+            self.marks.pop_front();
+        }
+        self.marks.push_back(Mark { survivors, ..self.present });
+    }
 }
 
 /// A count and its recent windows.
@@ -29,34 +75,99 @@ pub(crate) struct Mark {
 pub(crate) struct Track {
     /// Now.
     pub count: u32,
-    /// Lowest in the present window.
-    pub floor: u32,
-    /// Old members closed in the present window.
-    pub retired: u32,
-    /// Closed windows, oldest first. All tracks end with the same window.
-    pub marks: VecDeque<Mark>,
+    /// By length of windows, the config's first. The floor of the present longer ones is
+    /// up to date at the end of each window of the config.
+    pub levels: [Level; LEVELS],
 }
 
 impl Track {
-    /// Ends a window; `keep` marks stay.
-    pub fn close(&mut self, survivors: u32, keep: usize) {
-        while self.marks.len() >= keep {
-            self.marks.pop_front();
+    /// So many, and no closed windows.
+    pub fn of(count: u32) -> Self {
+        let mut track = Self { count, ..Self::default() };
+        track.open();
+        track
+    }
+
+    /// Takes the present count into the floor.
+    pub fn see(&mut self) {
+        let floor = &mut self.levels[0].present.floor;
+        *floor = self.count.min(*floor);
+    }
+
+    /// Notes that a member of this age was closed, which censuses had seen for `seen`,
+    /// where a window of the config is so long.
+    pub fn retire(&mut self, age: Duration, seen: Duration, window: Duration) {
+        let age = u32::try_from(age.as_millis()).unwrap_or(u32::MAX);
+        for (level, of) in self.levels.iter_mut().enumerate() {
+            if seen >= window * windows_of(level) as u32 {
+                of.present.retire(1, age);
+            }
         }
-        self.marks.push_back(Mark { floor: self.floor, survivors, retired: self.retired });
-        self.open();
     }
 
-    /// Starts a window.
+    /// Ends a window of the config, and those longer ones that `ends` names; `keep` marks
+    /// stay of each. `survivors` are those of each level that ends.
+    pub fn close(&mut self, survivors: [u32; LEVELS], ends: [End; LEVELS], keep: usize) {
+        let newest = self.levels[0].present;
+        for (level, (survivors, end)) in self.levels.iter_mut().zip(survivors.into_iter().zip(ends))
+        {
+            level.present.floor = level.present.floor.min(newest.floor);
+            if end == End::Whole {
+                level.push(survivors, keep);
+            }
+            if end != End::No {
+                level.present = Mark { floor: u32::MAX, ..Mark::default() };
+            }
+        }
+        self.levels[0].present.floor = self.count;
+    }
+
+    /// Starts all windows anew.
     pub fn open(&mut self) {
-        self.floor = self.count;
-        self.retired = 0;
+        for level in &mut self.levels {
+            level.present = Mark { floor: u32::MAX, ..Mark::default() };
+        }
+        self.levels[0].present.floor = self.count;
     }
 
-    /// The `n` newest windows, oldest first.
-    pub fn last(&self, n: usize) -> impl Iterator<Item = Mark> + '_ {
-        self.marks.iter().skip(self.marks.len().saturating_sub(n)).copied()
+    /// Forgets all closed windows.
+    pub fn forget(&mut self) {
+        self.levels.iter_mut().for_each(|level| level.marks.clear());
     }
+
+    /// Adds another track, whose windows end with this one's.
+    pub fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        for (a, b) in self.levels.iter_mut().zip(&other.levels) {
+            a.present.floor = a.present.floor.saturating_add(b.present.floor);
+            a.present.retire(b.present.retired, b.present.oldest_retired);
+            for (a, b) in a.marks.iter_mut().rev().zip(b.marks.iter().rev()) {
+                a.add(b);
+            }
+        }
+    }
+
+    /// Closed windows of the config's length, oldest first.
+    pub fn marks(&self) -> &VecDeque<Mark> {
+        &self.levels[0].marks
+    }
+
+    /// The `n` newest windows of a level, oldest first.
+    pub fn last(&self, level: usize, n: usize) -> impl Iterator<Item = Mark> + '_ {
+        let marks = &self.levels[level].marks;
+        marks.iter().skip(marks.len().saturating_sub(n)).copied()
+    }
+}
+
+/// Whether a window of a level ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It goes on.
+    No,
+    /// It does, and was not seen whole.
+    Partly,
+    /// It does.
+    Whole,
 }
 
 /// A track of the descriptors of one process that share kind and template.
@@ -74,8 +185,10 @@ pub(crate) struct Window {
     length: Duration,
     index: u64,
     censuses: u32,
-    /// Census that opened it.
-    pub began: Boottime,
+    /// Windows of the config that have ended.
+    closed: u64,
+    /// When the window of each level began.
+    begun: [Boottime; LEVELS],
     /// Ends of closed windows, oldest first.
     pub ends: VecDeque<Boottime>,
     /// Marks that a track keeps.
@@ -87,7 +200,30 @@ impl Window {
     /// to find a rise and once more to see that it has stopped.
     pub fn new(length: Duration, windows: u32) -> Self {
         let keep = (2 * windows as usize + 2).min(MAX_MARKS);
-        Self { length, index: 0, censuses: 0, began: Boottime(0), ends: VecDeque::new(), keep }
+        Self {
+            length,
+            index: 0,
+            censuses: 0,
+            closed: 0,
+            begun: [Boottime(0); LEVELS],
+            ends: VecDeque::new(),
+            keep,
+        }
+    }
+
+    /// When the window of the config began.
+    pub fn began(&self) -> Boottime {
+        self.begun[0]
+    }
+
+    /// When the window of a level began.
+    pub fn began_at(&self, level: usize) -> Boottime {
+        self.begun[level]
+    }
+
+    /// Whether the window of a level ends together with the present one.
+    pub fn ends_with(&self, level: usize) -> bool {
+        (self.closed + 1).is_multiple_of(windows_of(level))
     }
 
     /// How long one is.
@@ -98,8 +234,8 @@ impl Window {
     /// Counts a census; true where it ends the window.
     pub fn census(&mut self, now: Boottime) -> bool {
         let index = now.0 / (self.length.as_nanos() as u64).max(1);
-        if self.began == Boottime(0) {
-            self.began = now;
+        if self.began() == Boottime(0) {
+            self.begun = [now; LEVELS];
             self.index = index;
         }
         self.censuses += 1;
@@ -113,7 +249,10 @@ impl Window {
         }
         self.ends.push_back(now);
         self.index = now.0 / (self.length.as_nanos() as u64).max(1);
-        self.began = now;
+        for level in (0..LEVELS).filter(|level| self.ends_with(*level)).collect::<Vec<_>>() {
+            self.begun[level] = now;
+        }
+        self.closed += 1;
         self.censuses = 1;
     }
 }

@@ -147,11 +147,11 @@ fn finding(
 
 fn per_hour(ledger: &Ledger, track: &Track) -> Option<f64> {
     let ends = &ledger.window().ends;
-    let n = track.marks.len().min(ends.len());
+    let n = track.marks().len().min(ends.len());
     let points: Vec<_> = ends
         .iter()
         .skip(ends.len() - n)
-        .zip(track.last(n))
+        .zip(track.last(0, n))
         .map(|(at, m)| (at.0 as f64 / 3.6e12, f64::from(m.floor)))
         .collect();
     growth::slope(&points)

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Strength};
+use crate::detection::patience::{limited, patience};
 use crate::detection::rules::leaves_out;
 use crate::detection::survival::Survival;
 use crate::detection::verdict::Rule;
@@ -27,6 +28,9 @@ const ENOUGH: u64 = 100;
 const EXCEPTIONS: f64 = 0.05;
 /// So many times as old as that is far from all others: buckets are powers of two.
 const FAR: u32 = 8;
+/// Beside lives that have ended it takes less of the limit, and less time, than where
+/// nothing but a count is known.
+const LESS: f64 = 0.5;
 
 type Members<'a> = Vec<(&'a Process, &'a Held)>;
 
@@ -98,9 +102,10 @@ fn verdict(
     let window = (config.window.as_nanos() as u64).max(1);
     let came: BTreeSet<u64> = outlived.iter().map(|(_, h)| h.opened.0 / window).collect();
     let windows = u64::from(config.windows.max(1));
-    let closed = closed_when_old(&outlived);
+    let closed = closed_when_old(&outlived, old);
+    let weighs = takes(config, &outlived) || lasts(config, &outlived);
     let strength = match came.len() as u64 {
-        n if n >= windows && closed == 0 && held >= config.min_held => Strength::Confirms,
+        n if n >= windows && closed == 0 && held >= config.min_held && weighs => Strength::Confirms,
         // Long sessions end some day, and each that does is one against it.
         n if n >= windows.div_ceil(2) && closed * 10 <= held => Strength::Suspects,
         _ if closed * 2 <= held => Strength::Sustains,
@@ -121,18 +126,37 @@ fn verdict(
     Some(finding)
 }
 
-/// Members of these cohorts at least a window old that were closed in the windows that
-/// are remembered.
-fn closed_when_old(members: &[(&Process, &Held)]) -> u64 {
+/// Some process has enough of its limit.
+fn takes(config: &Detection, outlived: &[(&Process, &Held)]) -> bool {
+    let mut by_process: BTreeMap<_, (&Process, u64)> = BTreeMap::new();
+    for (p, _) in outlived {
+        by_process.entry(p.serial).or_insert((p, 0)).1 += 1;
+    }
+    let enough = config.min_share * LESS;
+    by_process.values().any(|(p, n)| *n as f64 >= enough * limited(p.max_fds) as f64)
+}
+
+/// From the first to the last it took long enough.
+fn lasts(config: &Detection, outlived: &[(&Process, &Held)]) -> bool {
+    let opened = || outlived.iter().map(|(_, h)| h.opened);
+    let (first, last) = (opened().min(), opened().max());
+    let span = first.zip(last).map_or(Duration::ZERO, |(first, last)| last.since(first));
+    span >= config.window.mul_f64(patience(config) as f64 * LESS)
+}
+
+/// Members of these cohorts, at most, that were closed so old in the windows that are
+/// remembered.
+fn closed_when_old(members: &[(&Process, &Held)], old: Duration) -> u64 {
     let cohorts: BTreeMap<_, _> = members
         .iter()
         .filter_map(|(p, h)| Some(((p.serial, h.slot), p.cohorts.get(h.slot as usize)?)))
         .collect();
-    let retired = |c: &crate::ledger::track::Cohort| {
-        let past: u64 = c.track.marks.iter().map(|m| u64::from(m.retired)).sum();
-        past + u64::from(c.track.retired)
-    };
-    cohorts.values().map(|c| retired(c)).sum()
+    let marks = cohorts.values().flat_map(|c| {
+        let level = &c.track.levels[0];
+        level.marks.iter().chain([&level.present])
+    });
+    let old = old.as_millis();
+    marks.filter(|m| u128::from(m.oldest_retired) >= old).map(|m| u64::from(m.retired)).sum()
 }
 
 #[cfg(test)]
@@ -192,6 +216,28 @@ mod tests {
         assert!(by_floor.iter().all(|(s, _)| *s < Strength::Confirms), "{by_floor:?}");
         assert_eq!(leak.held, 10, "all, for the last one has just become a window old");
         assert!(leak.evidence.iter().any(|e| e.contains("95 %")), "{:?}", leak.evidence);
+    }
+
+    #[test]
+    fn requests_that_last_more_than_a_window_do_not_hide_it() {
+        let (mut w, p) = app();
+        let mut requests = std::collections::VecDeque::new();
+        for i in 0..180 {
+            if i % 6 == 0 {
+                connect(&mut w, p);
+            }
+            // Ten looks each, where six are a window.
+            (0..8).for_each(|_| requests.push_back(connect(&mut w, p)));
+            while requests.len() > 80 {
+                w.close(p, requests.pop_front().unwrap());
+                w.ended("app.service", FdKind::Socket, 26);
+            }
+            w.look();
+        }
+        // Eight times as old as a minute are those of the first six minutes.
+        assert!(w.ask(judge).iter().any(|(s, _)| *s == Strength::Confirms));
+        let said = |e: &String| e.ends_with("0 so old were closed");
+        assert!(w.only().evidence.iter().any(said), "{:?}", w.only().evidence);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, named};
+use crate::detection::patience::Asked;
 use crate::detection::rise::{self, Rise, Tracks};
 use crate::detection::verdict::Rule;
 use crate::ledger::Ledger;
@@ -16,8 +17,10 @@ use crate::time::Boottime;
 const RULE: Rule = Rule::RisingFloor;
 
 /// Files that are each open once look like the file cache of a database until
-/// it is full; they need so many times the windows.
+/// it is full; they need so many times the windows, and so many times the share of the
+/// limit: a quarter of it, unless `min_share` is set.
 const CACHE_PATIENCE: usize = 2;
+const CACHE_SHARE: f64 = 4.0;
 
 /// Judges every cohort.
 pub fn judge(ledger: &Ledger, config: &Detection, _now: Boottime) -> Vec<Finding> {
@@ -42,19 +45,20 @@ fn verdict(
     tracks: &Tracks<'_>,
 ) -> Option<Finding> {
     // Most cohorts have too little history or stand still: cheap to pass over.
-    if tracks.iter().all(|(_, t)| t.marks.len() < 2 || t.count < 2) {
+    if tracks.iter().all(|(_, t)| t.marks().len() < 2 || t.count < 2) {
         return None;
     }
-    let windows = config.windows.max(1) as usize;
-    let mut found = rise::find(ledger, config, windows, tracks)?;
+    let asked = Asked::of(config, &|p| p.max_fds);
+    let mut found = rise::find(ledger, config, &asked, tracks)?;
     let members = members(&found.processes, kind, template, ledger);
     if is_file(kind) && each_open_once(&members) {
-        found = rise::find(ledger, config, windows * CACHE_PATIENCE, tracks)?;
+        found = rise::find(ledger, config, &asked.times(CACHE_PATIENCE, CACHE_SHARE), tracks)?;
     }
     let mut finding =
         Finding::of_descriptors(ledger, RULE, found.strength, template.to_owned(), &members)?;
     finding.growth_per_hour = found.per_hour;
     finding.evidence = vec![sentence(ledger, &found, kind, template)];
+    finding.evidence.extend(found.doubt);
     Some(finding)
 }
 
@@ -91,9 +95,11 @@ fn each_open_once(members: &[(&Process, &Held)]) -> bool {
 }
 
 fn sentence(ledger: &Ledger, found: &Rise<'_>, kind: FdKind, template: &str) -> String {
-    let first = found.floors.first().copied().unwrap_or(0);
-    let last = found.floors.last().copied().unwrap_or(0);
-    let rises = found.floors.windows(2).filter(|w| w[1] > w[0]).count();
+    let first = found.counts.first().copied().unwrap_or(0);
+    let last = found.counts.last().copied().unwrap_or(0);
+    let rises = found.counts.windows(2).filter(|w| w[1] > w[0]).count();
+    let windows = found.counts.len().saturating_sub(1);
+    let length = text::duration(found.window);
     let whose = match found.processes.as_slice() {
         [one] => named(one),
         many => format!("{} processes", many.len()),
@@ -103,10 +109,13 @@ fn sentence(ledger: &Ledger, found: &Rise<'_>, kind: FdKind, template: &str) -> 
     } else {
         format!("{kind} {template}")
     };
+    if found.window > ledger.window().length() {
+        return format!(
+            "the number of {what} in {whose} that were open all through a window rose from {first} to {last} in {rises} of the last {windows} windows of {length}"
+        );
+    }
     format!(
-        "the lowest number of {what} open in {whose} rose from {first} to {last} in {rises} of the last {} windows of {}; {} of them were open all through the newest",
-        found.floors.len().saturating_sub(1),
-        text::duration(ledger.window().length()),
+        "the lowest number of {what} open in {whose} rose from {first} to {last} in {rises} of the last {windows} windows of {length}; {} of them were open all through the newest",
         found.survivors,
     )
 }
@@ -274,6 +283,87 @@ mod tests {
             let confirmed: Vec<_> = w.changes.iter().filter(|c| c.to == State::Confirmed).collect();
             assert!(confirmed.is_empty(), "{name}: {confirmed:#?}");
         }
+    }
+
+    /// A service where a number alone must take a sixteenth of 1024: 64.
+    fn patient() -> (World, u32) {
+        let mut config = crate::ledger::testing::config();
+        config.detection.min_share = 0.0625;
+        let mut w = World::with(config);
+        let p = w.spawn(APP, 1, "/usr/bin/app");
+        w.process(p).max_fds = Some(1024);
+        w.looks(20);
+        (w, p)
+    }
+
+    #[test]
+    fn what_may_be_a_pool_is_suspected_until_it_takes_a_share_of_the_limit() {
+        let (mut w, p) = patient();
+        for _ in 0..58 {
+            w.connect(p);
+            w.look();
+        }
+        let leak = w.only();
+        assert_eq!(leak.state, State::Suspected, "{leak:#?}");
+        let doubt = "it may be a pool that fills: confirmed from 64 on, or after 40 min";
+        assert!(leak.evidence.iter().any(|e| e == doubt), "{:?}", leak.evidence);
+        for _ in 0..24 {
+            w.connect(p);
+            w.look();
+        }
+        assert_eq!(w.only().state, State::Confirmed);
+    }
+
+    #[test]
+    fn what_grows_for_very_long_needs_no_share() {
+        let (mut w, p) = patient();
+        // One in two minutes, for an hour and a half.
+        for i in 0..90 * 12 {
+            if i % 24 == 0 {
+                w.connect(p);
+            }
+            w.look();
+        }
+        let leak = w.only();
+        assert_eq!(leak.state, State::Confirmed, "{leak:#?}");
+        let first = &leak.evidence[0];
+        assert!(first.contains("open all through a window rose"), "{first}");
+        assert!(first.contains("windows of 8 min"), "{first}");
+        let confirmed = w.changes.iter().find(|c| c.to == State::Confirmed).unwrap();
+        assert!(confirmed.leak.held < 64, "{}", confirmed.leak.held);
+    }
+
+    #[test]
+    fn less_than_one_in_a_window_is_found_in_longer_ones() {
+        let (mut w, p) = app();
+        for i in 0..400 {
+            // Requests hide the floor, and one in 50 s stays.
+            let requests: Vec<u32> = (0..30 * ((i / 12) % 2)).map(|_| w.connect(p)).collect();
+            if i % 10 == 0 {
+                w.connect(p);
+            }
+            w.look();
+            requests.into_iter().for_each(|fd| w.close(p, fd));
+        }
+        assert_eq!(w.only().state, State::Confirmed, "{:#?}", w.changes);
+    }
+
+    #[test]
+    fn sessions_that_lead_to_a_number_within_the_limit_are_no_leak() {
+        let (mut w, p) = app();
+        w.process(p).max_fds = Some(1024);
+        let mut open = std::collections::VecDeque::new();
+        for i in 0..60 {
+            (0..3).for_each(|_| open.push_back(w.connect(p)));
+            // From the first window on one of them ends at each look: fewer than come.
+            if i > 6 {
+                w.close(p, open.pop_front().unwrap());
+            }
+            w.look();
+        }
+        assert!(!w.ever_confirmed(), "{:#?}", w.changes);
+        let said = |e: &String| e.contains("in the end, of 1024 allowed");
+        assert!(w.only().evidence.iter().any(said), "{:?}", w.only().evidence);
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Room, named};
+use crate::detection::patience::Asked;
 use crate::detection::rise;
 use crate::detection::rules::leaves_out_unit;
 use crate::detection::verdict::{Resource, Rule};
 use crate::ledger::Ledger;
+use crate::ledger::process::Process;
 use crate::text;
 use crate::time::Boottime;
 
@@ -20,8 +22,8 @@ pub fn judge(ledger: &Ledger, config: &Detection, _now: Boottime) -> Vec<Finding
     rise::grouped(tracks)
         .into_iter()
         .filter_map(|((_, _, comm), tracks)| {
-            let windows = config.windows.max(1) as usize;
-            let found = rise::find(ledger, config, windows, &tracks)?;
+            let limit = |p: &Process| ledger.unit(&p.unit.name)?.tasks_max;
+            let found = rise::find(ledger, config, &Asked::of(config, &limit), &tracks)?;
             let owner = found.processes.first()?;
             let mut finding = Finding::of_processes(
                 ledger,
@@ -50,17 +52,18 @@ pub fn judge(ledger: &Ledger, config: &Detection, _now: Boottime) -> Vec<Finding
                     .sum(),
                 share: 1.0,
             });
-            let first = found.floors.first().copied().unwrap_or(0);
-            let last = found.floors.last().copied().unwrap_or(0);
+            let first = found.counts.first().copied().unwrap_or(0);
+            let last = found.counts.last().copied().unwrap_or(0);
             let whose = match found.processes.as_slice() {
                 [one] => named(one),
                 many => format!("{} processes", many.len()),
             };
             finding.evidence = vec![format!(
                 "the lowest number of threads of {whose} rose from {first} to {last} over {} windows of {}",
-                found.floors.len().saturating_sub(1),
-                text::duration(ledger.window().length()),
+                found.counts.len().saturating_sub(1),
+                text::duration(found.window),
             )];
+            finding.evidence.extend(found.doubt);
             Some(finding)
         })
         .collect()

@@ -1,5 +1,6 @@
 //! The corpus, judged: a line for each case on standard error, the tables on standard
-//! output. `--only generated|small|real|NAME`, where `small` is what the suite judges.
+//! output. `--only generated|main|small|real|NAME`: `main` is what is not kept aside, `small` what
+//! the suite judges of it.
 //!
 //! Real programs need root, and as long as the slowest of them.
 
@@ -20,7 +21,8 @@ fn main() -> Result<()> {
     let only = Flags::of_this_process().get("only", "all".to_owned());
     let wanted = |l: &Label, folder: &str| match only.as_str() {
         "all" => true,
-        "small" => l.generated() && !l.large,
+        "small" => l.generated() && !l.large && !l.held_out,
+        "main" => l.generated() && !l.held_out,
         only => only == folder || only == l.name,
     };
     let mut rows: Vec<Row> = Vec::new();

@@ -5,18 +5,20 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use leakwatch_common::{ProcessEntry, SLOT_OTHER};
 use tempfile::TempDir;
 
 use super::label::Label;
 use crate::agent::{FAST, binary};
+use crate::maps;
 use crate::started::{Started, program, python};
 use crate::wait::wait_until;
 
 /// For so long after their start: the slowest leaker has leaked all by then, and as long
 /// again has passed.
 const LENGTH: Duration = Duration::from_secs(50);
-/// From the recorder's start, so that what grows is seen to.
-const SETTLE: Duration = Duration::from_secs(4);
+/// From when the recorder knows a process: so long that some censuses have seen it.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// Records all of them; gives the trace.
 ///
@@ -38,7 +40,7 @@ pub fn record(cases: &[Label]) -> Result<Vec<u8>> {
     let mut command = Command::new(binary());
     command.arg("record").arg(&trace).arg("--config").arg(&file);
     let mut recorder = Started::new(&mut command);
-    std::thread::sleep(SETTLE);
+    known(&recorder, std::process::id());
     let begun = Instant::now();
     let mut started = Vec::new();
     for case in cases {
@@ -51,8 +53,8 @@ pub fn record(cases: &[Label]) -> Result<Vec<u8>> {
     for (case, program) in cases.iter().zip(&mut started) {
         if case.kill {
             program.ready(LENGTH);
-            // Long enough to be known as the main process.
-            std::thread::sleep(Duration::from_secs(2));
+            // It is to be known as the main process.
+            known(&recorder, program.pid());
             program.kill();
         }
     }
@@ -60,6 +62,16 @@ pub fn record(cases: &[Label]) -> Result<Vec<u8>> {
     recorder.signal(libc::SIGTERM);
     wait_until("the recorder to end", Duration::from_secs(60), || recorder.ended());
     fs::read(&trace).context("the recorder wrote no trace")
+}
+
+/// Waits until the recorder has seen a process, and on.
+fn known(recorder: &Started, pid: u32) {
+    let place = || {
+        let entry = maps::value::<u32, ProcessEntry>(recorder.pid(), "PROCESSES", &pid)?;
+        (entry.slot != SLOT_OTHER).then_some(())
+    };
+    wait_until("the recorder to know a process", Duration::from_secs(60), place);
+    std::thread::sleep(SETTLE);
 }
 
 fn start(case: &Label, dir: &str) -> Result<Started> {

@@ -20,7 +20,7 @@ const ROUNDS: usize = 5;
 const CONFIG: &str = "[watch]\ncensus_interval = \"250ms\"\ncensus_cpu_budget = 0.1\n\
     probes = \"off\"\n\
     [detection]\nwindow = \"2s\"\nwindows = 4\nwarmup = \"1s\"\nstale_after = \"4s\"\n\
-    min_held = 5\n\
+    min_held = 5\nmin_share = 0\n\
     [[unit]]\nname = \"crowd\"\ncmdline = \"*--tag part-crowd*\"\n\
     [[unit]]\nname = \"moving\"\ncmdline = \"*--tag part-moving*\"\n\
     [[unit]]\nname = \"leaky\"\ncmdline = \"*--tag part-leaky*\"\n";

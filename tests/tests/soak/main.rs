@@ -35,7 +35,7 @@ fn config(seconds: u64) -> String {
     format!(
         "[watch]\ncensus_interval = \"500ms\"\ncensus_cpu_budget = 1.0\nprobes = \"always\"\n\
          [detection]\nwindow = \"{window}s\"\nwindows = 4\nwarmup = \"{window}s\"\n\
-         stale_after = \"{}s\"\nmin_held = 5\n",
+         stale_after = \"{}s\"\nmin_held = 5\nmin_share = 0\n",
         window * 2
     )
 }

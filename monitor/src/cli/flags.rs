@@ -1,5 +1,6 @@
 //! Every command and flag. Their names are promises to users.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Run the agent: probes, verdicts, cleanup, metrics
     Watch(WatchFlags),
+    /// Run one command and say what it leaves open or behind
+    Run(RunFlags),
     /// Show units and verdicts, from the running agent or by one census
     Status(StatusFlags),
     /// Show one verdict with all its evidence
@@ -102,6 +105,40 @@ pub(super) struct WatchFlags {
     /// How to write them
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(super) log_format: LogFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunFlags {
+    /// End with status 3 if the command succeeded and something was found
+    #[arg(long)]
+    pub(super) fail_on_leak: bool,
+    /// Where the report goes, in place of stderr; what FILE held is replaced
+    #[arg(long, value_name = "FILE")]
+    pub(super) report: Option<PathBuf>,
+    /// How it is written
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ReportFormat::Text)]
+    pub(super) format: ReportFormat,
+    /// Leave out what an earlier report (`--format json`) has named
+    #[arg(long, value_name = "FILE")]
+    pub(super) baseline: Option<PathBuf>,
+    /// Take a single descriptor for a finding, and a temporary file whoever made it
+    #[arg(long)]
+    pub(super) strict: bool,
+    /// The command and its arguments
+    #[arg(
+        value_name = "CMD",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub(super) command: Vec<OsString>,
+}
+
+/// How `run` writes its report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ReportFormat {
+    Text,
+    Json,
 }
 
 /// Where `status` and `explain` get their data.
@@ -272,6 +309,9 @@ mod tests {
             &["status"][..],
             &["status", "--json", "--url", "http://[::1]:9", "--config", "/a"],
             &["explain", "0123456789ab", "--url=http://h:1"],
+            &["run", "--", "true"],
+            &["run", "--fail-on-leak", "--report=/r", "--format=json", "true", "--format=x"],
+            &["run", "--baseline", "/b", "--strict", "--", "sh", "-c", "exit 1"],
             &["record", "/t"],
             &[
                 "record",
@@ -309,6 +349,8 @@ mod tests {
             (&["watch", "--log-level=loud"], "[possible values: error, warn, info, debug, trace]"),
             (&["status", "--url=https://h"], "https is not supported"),
             (&["explain"], "<ID>"),
+            (&["run"], "<CMD>"),
+            (&["run", "--format=xml", "--", "true"], "[possible values: text, json]"),
             (&["record"], "<FILE>"),
             (&["record", "/t", "--max-size=many"], "write such as 500MiB"),
             (&["record", "/t", "--duration=long"], "--duration"),

@@ -17,6 +17,7 @@ mod pages;
 mod paths;
 mod record;
 mod replay;
+mod run;
 mod size;
 mod status;
 mod url;
@@ -31,7 +32,7 @@ use failure::Failure;
 use flags::{Cli, Command};
 
 /// Runs the command line and gives the exit status: 0, 1 for a failure, 2 for
-/// a bad flag or configuration.
+/// a bad flag or configuration; of `run`, that of the command it ran.
 pub fn main() -> ExitCode {
     // How the agent starts a reader of symbol files: nothing that people type.
     let mut arguments = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned());
@@ -47,12 +48,13 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    run(&cli.command).unwrap_or_else(|failure| failure.report())
+    dispatch(&cli.command).unwrap_or_else(|failure| failure.report())
 }
 
-fn run(command: &Command) -> Result<ExitCode, Failure> {
+fn dispatch(command: &Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Watch(flags) => watch::run(flags),
+        Command::Run(flags) => run::run(flags),
         Command::Status(flags) => status::run(flags),
         Command::Explain(flags) => explain::run(flags),
         Command::Record(flags) => record::run(flags),

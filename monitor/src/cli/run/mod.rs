@@ -1,0 +1,133 @@
+//! `leakwatch run`: one command and all it starts, until it has ended.
+//!
+//! [`child`] starts it, [`trace`] follows its processes, or [`sample`] where the kernel
+//! allows no more, [`temporary`] looks at the directories of temporary files, [`findings`]
+//! judges what was [`seen`], and [`report`] writes.
+
+mod child;
+mod findings;
+mod growth;
+mod pace;
+mod proc;
+mod report;
+mod sample;
+mod seen;
+mod temporary;
+mod trace;
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::failure::{Failure, say};
+use super::flags::{ReportFormat, RunFlags};
+use child::{Child, Ended};
+use findings::{Report, judge};
+use sample::Sample;
+use seen::{Left, Seen};
+use temporary::Temporary;
+use trace::Trace;
+
+/// Status of a command that succeeded and leaked, under `--fail-on-leak`.
+const LEAKED: u8 = 3;
+/// What is about to end after the command, as the other end of a pipe is, has so long.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Runs the command; the status is its own, or [`LEAKED`].
+pub(super) fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
+    let baseline = flags.baseline.as_deref().map(read_baseline).transpose()?;
+    // Before the command starts: what cannot be written is said at once.
+    let file = flags.report.as_deref().map(|path| create(path).map(|f| (path, f))).transpose()?;
+    let temporary = Temporary::before();
+    let child = Child::make(&flags.command).map_err(|e| cannot_run(flags, &e))?;
+    let (ended, seen, left) = watch(&child, &temporary)?;
+    if let Some(e) = child.refused() {
+        say(&cannot_run(flags, &e).to_string());
+        // As shells and env(1) say it.
+        let missing = e.kind() == io::ErrorKind::NotFound;
+        return Ok(ExitCode::from(if missing { 127 } else { 126 }));
+    }
+    let found = judge(&seen, &left, &temporary.after(&seen.opened), flags.strict);
+    let blind = seen.blind().into_iter().chain(temporary.blind()).collect();
+    let report = Report::new(
+        &flags.command,
+        ended.status(),
+        seen.processes,
+        found,
+        blind,
+        baseline.as_ref(),
+    );
+    let text = match flags.format {
+        ReportFormat::Text => report::text(&report),
+        ReportFormat::Json => report::json(&report)?,
+    };
+    let written = match file {
+        Some((path, mut file)) => file
+            .write_all(text.as_bytes())
+            .map_err(|e| Failure::Failed(format!("{}: it cannot be written: {e}", path.display()))),
+        // With stderr closed there is nowhere left to say it.
+        None => {
+            let _ = io::stderr().lock().write_all(text.as_bytes());
+            Ok(())
+        }
+    };
+    match (ended, written) {
+        (Ended::Exited(0), Err(failure)) => Err(failure),
+        (Ended::Exited(0), Ok(())) if flags.fail_on_leak && report.leaked() => {
+            Ok(ExitCode::from(LEAKED))
+        }
+        (ended, written) => {
+            if let Err(failure) = written {
+                say(&failure.to_string());
+            }
+            Ok(ExitCode::from(ended.status()))
+        }
+    }
+}
+
+/// From the first instruction of the command to its end and a little more.
+fn watch(child: &Child, temporary: &Temporary) -> Result<(Ended, Seen, Vec<Left>), Failure> {
+    match Trace::begin(child, temporary) {
+        Ok(mut trace) => {
+            child.release();
+            let ended = trace.follow().map_err(Failure::failed)?;
+            let (seen, left) = trace.settle(GRACE);
+            Ok((ended, seen, left))
+        }
+        Err(e) => {
+            say(&format!(
+                "the command cannot be traced: {e}; so it is looked at from time to time only. What \
+                 is needed is ptrace(2): in a container allow it by the seccomp profile or with \
+                 `--cap-add SYS_PTRACE`, on a host see kernel.yama.ptrace_scope; what strace or a \
+                 debugger follows cannot be traced once more"
+            ));
+            let mut sample = Sample::begin(child, temporary);
+            child.release();
+            let ended = sample.follow().map_err(Failure::failed)?;
+            let (seen, left) = sample.settle(GRACE);
+            Ok((ended, seen, left))
+        }
+    }
+}
+
+fn cannot_run(flags: &RunFlags, why: &io::Error) -> Failure {
+    Failure::Failed(format!("{}: {why}", flags.command[0].display()))
+}
+
+fn create(path: &Path) -> Result<File, Failure> {
+    File::create(path)
+        .map_err(|e| Failure::Failed(format!("{}: it cannot be written: {e}", path.display())))
+}
+
+fn read_baseline(path: &Path) -> Result<Report, Failure> {
+    let refused = |why: &dyn std::fmt::Display| {
+        Failure::Failed(format!(
+            "{}: {why}; a baseline is a report that `leakwatch run --format json` has written",
+            path.display()
+        ))
+    };
+    let text = fs::read(path).map_err(|e| refused(&e))?;
+    serde_json::from_slice(&text).map_err(|e| refused(&e))
+}

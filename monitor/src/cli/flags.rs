@@ -139,6 +139,8 @@ pub(super) struct RunFlags {
 pub(super) enum ReportFormat {
     Text,
     Json,
+    Junit,
+    Sarif,
 }
 
 /// Where `status` and `explain` get their data.
@@ -350,7 +352,7 @@ mod tests {
             (&["status", "--url=https://h"], "https is not supported"),
             (&["explain"], "<ID>"),
             (&["run"], "<CMD>"),
-            (&["run", "--format=xml", "--", "true"], "[possible values: text, json]"),
+            (&["run", "--format=xml", "--", "true"], "[possible values: text, json, junit, sarif]"),
             (&["record"], "<FILE>"),
             (&["record", "/t", "--max-size=many"], "write such as 500MiB"),
             (&["record", "/t", "--duration=long"], "--duration"),

@@ -1,15 +1,13 @@
 //! What counts as a finding, and what of it is known already.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::seen::{Cohort, Left, Seen};
 use super::temporary::Appeared;
 use crate::source::model::FdKind;
-use crate::text::printable;
 
 /// Descriptors of one cohort in one process that are no finding: a program need not
 /// close its few files before it ends.
@@ -28,6 +26,31 @@ pub(super) enum What {
     Process,
     /// A file or directory for temporary data.
     TemporaryFile,
+}
+
+impl What {
+    pub(super) const ALL: [Self; 4] =
+        [Self::Descriptors, Self::Growing, Self::Process, Self::TemporaryFile];
+
+    /// As JSON has it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Descriptors => "descriptors",
+            Self::Growing => "growing",
+            Self::Process => "process",
+            Self::TemporaryFile => "temporary_file",
+        }
+    }
+
+    /// For people, of any number.
+    pub(super) const fn title(self) -> &'static str {
+        match self {
+            Self::Descriptors => "descriptors open at the end of a process",
+            Self::Growing => "descriptors that only grew in number while a process ran",
+            Self::Process => "processes that live after the command",
+            Self::TemporaryFile => "temporary files left",
+        }
+    }
 }
 
 /// One thing that was left, and how often.
@@ -55,12 +78,18 @@ pub(super) struct Finding {
 }
 
 /// The report, as `--format json` writes it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Report {
     /// The command and its arguments.
     pub(super) command: Vec<String>,
     /// Its exit status, 128 and the signal if one ended it.
     pub(super) status: u8,
+    /// When the command was started.
+    #[serde(default)]
+    pub(super) started: Timestamp,
+    /// How long it and what it started were watched, in seconds.
+    #[serde(default)]
+    pub(super) seconds: f64,
     /// Processes that have ended, the command among them.
     #[serde(default)]
     pub(super) processes: u64,
@@ -74,27 +103,11 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Without what the baseline has as often.
-    pub(super) fn new(
-        command: &[OsString],
-        status: u8,
-        processes: u64,
-        mut findings: Vec<Finding>,
-        blind: Vec<String>,
-        baseline: Option<&Self>,
-    ) -> Self {
-        let all = findings.len();
-        if let Some(baseline) = baseline {
-            findings.retain(|f| !baseline.findings.iter().any(|known| known.covers(f)));
-        }
-        Self {
-            command: command.iter().map(|a| printable(a.as_bytes())).collect(),
-            status,
-            processes,
-            known: (all - findings.len()) as u64,
-            findings,
-            blind,
-        }
+    /// Leaves out what the baseline has as often.
+    pub(super) fn without(&mut self, baseline: &Self) {
+        let all = self.findings.len();
+        self.findings.retain(|f| !baseline.findings.iter().any(|known| known.covers(f)));
+        self.known += (all - self.findings.len()) as u64;
     }
 
     /// Whether anything in it is more than mentioned.
@@ -104,6 +117,12 @@ impl Report {
 }
 
 impl Finding {
+    /// What tells it from the others of its sort, the same in each run.
+    pub(super) fn subject(&self) -> String {
+        let words = [self.kind.map(FdKind::as_str), self.path.as_deref(), self.program.as_deref()];
+        words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
+
     fn covers(&self, other: &Self) -> bool {
         let name = |f: &Self| (f.what, f.program.clone(), f.kind, f.path.clone());
         name(self) == name(other) && self.count >= other.count
@@ -223,7 +242,12 @@ mod tests {
     #[test]
     fn the_known_are_left_out_until_they_are_more() {
         let report = |count, known: Option<&Report>| {
-            Report::new(&[], 0, 1, judge(&seen(count), &[], &[], false), Vec::new(), known)
+            let findings = judge(&seen(count), &[], &[], false);
+            let mut report = Report { findings, ..Report::default() };
+            if let Some(known) = known {
+                report.without(known);
+            }
+            report
         };
         let known = report(10, None);
         assert!(known.leaked());

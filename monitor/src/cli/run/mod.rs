@@ -2,27 +2,33 @@
 //!
 //! [`child`] starts it, [`trace`] follows its processes, or [`sample`] where the kernel
 //! allows no more, [`temporary`] looks at the directories of temporary files, [`findings`]
-//! judges what was [`seen`], and [`report`] writes.
+//! judges what was [`seen`], and [`report`], [`junit`] and [`sarif`] write.
 
 mod child;
 mod findings;
 mod growth;
+mod junit;
 mod pace;
 mod proc;
 mod report;
 mod sample;
+mod sarif;
 mod seen;
 mod temporary;
 mod trace;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
 
 use super::failure::{Failure, say};
 use super::flags::{ReportFormat, RunFlags};
+use crate::text::printable;
 use child::{Child, Ended};
 use findings::{Report, judge};
 use sample::Sample;
@@ -42,26 +48,33 @@ pub(super) fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
     let file = flags.report.as_deref().map(|path| create(path).map(|f| (path, f))).transpose()?;
     let temporary = Temporary::before();
     let child = Child::make(&flags.command).map_err(|e| cannot_run(flags, &e))?;
+    let (started, begun) = (Timestamp::now(), Instant::now());
     let (ended, seen, left) = watch(&child, &temporary)?;
+    let seconds = begun.elapsed().as_secs_f64();
     if let Some(e) = child.refused() {
         say(&cannot_run(flags, &e).to_string());
         // As shells and env(1) say it.
         let missing = e.kind() == io::ErrorKind::NotFound;
         return Ok(ExitCode::from(if missing { 127 } else { 126 }));
     }
-    let found = judge(&seen, &left, &temporary.after(&seen.opened), flags.strict);
-    let blind = seen.blind().into_iter().chain(temporary.blind()).collect();
-    let report = Report::new(
-        &flags.command,
-        ended.status(),
-        seen.processes,
-        found,
-        blind,
-        baseline.as_ref(),
-    );
+    let mut report = Report {
+        command: flags.command.iter().map(|a| printable(a.as_bytes())).collect(),
+        status: ended.status(),
+        started,
+        seconds,
+        processes: seen.processes,
+        findings: judge(&seen, &left, &temporary.after(&seen.opened), flags.strict),
+        known: 0,
+        blind: seen.blind().into_iter().chain(temporary.blind()).collect(),
+    };
+    if let Some(baseline) = &baseline {
+        report.without(baseline);
+    }
     let text = match flags.format {
         ReportFormat::Text => report::text(&report),
-        ReportFormat::Json => report::json(&report)?,
+        ReportFormat::Json => report::pretty(&report)?,
+        ReportFormat::Junit => junit::junit(&report),
+        ReportFormat::Sarif => sarif::sarif(&report)?,
     };
     let written = match file {
         Some((path, mut file)) => file

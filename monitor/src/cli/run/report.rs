@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use serde::Serialize;
+
 use super::findings::{Finding, Report, What};
 use crate::cli::failure::Failure;
 use crate::text::printable;
@@ -33,7 +35,8 @@ pub(super) fn text(report: &Report) -> String {
     out
 }
 
-fn sentence(f: &Finding) -> String {
+/// One finding, for people.
+pub(super) fn sentence(f: &Finding) -> String {
     let program = f.program.as_deref().unwrap_or("?");
     let path = f.path.as_deref().unwrap_or("?");
     match f.what {
@@ -63,9 +66,12 @@ fn sentence(f: &Finding) -> String {
     }
 }
 
-/// For programs and for `--baseline`.
-pub(super) fn json(report: &Report) -> Result<String, Failure> {
-    let mut text = serde_json::to_string_pretty(report).map_err(Failure::failed)?;
+/// JSON, for programs and for `--baseline`.
+///
+/// # Errors
+/// It cannot be JSON, which cannot be.
+pub(super) fn pretty(value: &impl Serialize) -> Result<String, Failure> {
+    let mut text = serde_json::to_string_pretty(value).map_err(Failure::failed)?;
     text.push('\n');
     Ok(text)
 }

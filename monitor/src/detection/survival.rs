@@ -45,6 +45,12 @@ impl Survival {
     }
 }
 
+/// The upper bound of the bucket of the longest life that has ended.
+pub(crate) fn longest(ended: &Lifetimes) -> Option<Duration> {
+    let bucket = ended.buckets.iter().rposition(|n| *n > 0)?;
+    Some(Duration::from_micros(1_u64 << bucket.min(62)))
+}
+
 /// The bucket of the histogram: `i` is below `2^i` microseconds.
 fn bucket(age: Duration) -> usize {
     let micros = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
@@ -83,6 +89,8 @@ mod tests {
         assert_eq!(Survival::estimate(&lifetimes, open()).until(0.05), None);
         let alone = Survival::estimate(&lifetimes, std::iter::empty());
         assert_eq!(alone.until(0.05), Some(Duration::from_micros(1024)));
+        assert_eq!(longest(&ended(&[(3, 5), (12, 1)])), Some(Duration::from_micros(4096)));
+        assert_eq!(longest(&Lifetimes::default()), None);
         let nothing = Survival::estimate(&Lifetimes::default(), open());
         assert_eq!((nothing.completed, nothing.until(0.5)), (0, None));
     }

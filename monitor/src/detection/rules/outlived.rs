@@ -11,11 +11,11 @@ use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Strength};
 use crate::detection::patience::{limited, patience};
 use crate::detection::rules::leaves_out;
-use crate::detection::survival::Survival;
+use crate::detection::survival::{Survival, longest};
 use crate::detection::verdict::Rule;
 use crate::ledger::Ledger;
 use crate::ledger::process::{Held, Process, held_flags};
-use crate::source::model::FdKind;
+use crate::source::model::{FdKind, Lifetimes};
 use crate::text;
 use crate::time::Boottime;
 
@@ -24,15 +24,47 @@ const RULE: Rule = Rule::Outlived;
 /// Lifetimes that must have ended before anything is said of them.
 const ENOUGH: u64 = 100;
 /// What may live on where nearly all have ended. Past it, what lives long is no
-/// exception, and `rising-floor` judges whether it grows.
+/// exception, and is not old before all that have ended were younger.
 const EXCEPTIONS: f64 = 0.05;
 /// So many times as old as that is far from all others: buckets are powers of two.
 const FAR: u32 = 8;
+/// Of so many sessions that come one by one some have ended, however long they are, before
+/// the last has come: while n come, some n t / 2W of them end, where t is the time that
+/// takes and W a mean life.
+const MANY: u64 = 20;
 /// Beside lives that have ended it takes less of the limit, and less time, than where
 /// nothing but a count is known.
 const LESS: f64 = 0.5;
 
 type Members<'a> = Vec<(&'a Process, &'a Held)>;
+
+/// What is known of the lives of a kind.
+struct Lives {
+    /// Who is older has outlived them.
+    old: Duration,
+    /// Fewer are not enough to confirm.
+    least: u64,
+    /// In words.
+    known: String,
+}
+
+impl Lives {
+    /// Far from the usual life; where more than exceptions have no end, as old as the
+    /// oldest that had one.
+    fn of(ended: &Lifetimes, survival: &Survival) -> Option<Self> {
+        let (old, least, share, within) = match survival.until(EXCEPTIONS) {
+            Some(usual) => (usual * FAR, 0, 1.0 - EXCEPTIONS, usual),
+            None => longest(ended).map(|longest| (longest, MANY, 1.0, longest))?,
+        };
+        let known = format!(
+            "{:.0} % of {} lifetimes of their kind ended within {}",
+            share * 100.0,
+            survival.completed,
+            text::duration(within)
+        );
+        Some(Self { old, least, known })
+    }
+}
 
 /// Judges every cohort of a unit whose lifetimes the probes know.
 pub fn judge(ledger: &Ledger, config: &Detection, now: Boottime) -> Vec<Finding> {
@@ -67,9 +99,9 @@ pub fn judge(ledger: &Ledger, config: &Detection, now: Boottime) -> Vec<Finding>
         if survival.completed < ENOUGH {
             continue;
         }
-        let Some(usual) = survival.until(EXCEPTIONS) else { continue };
+        let Some(lives) = Lives::of(&ended, &survival) else { continue };
         for ((_, template), members) in cohorts {
-            findings.extend(verdict(ledger, config, template, &members, usual, &survival));
+            findings.extend(verdict(ledger, config, template, &members, &lives));
         }
     }
     findings
@@ -88,10 +120,9 @@ fn verdict(
     config: &Detection,
     template: &str,
     members: &[(&Process, &Held)],
-    usual: Duration,
-    survival: &Survival,
+    lives: &Lives,
 ) -> Option<Finding> {
-    let old = (usual * FAR).max(config.window);
+    let old = lives.old.max(config.window);
     let outlived: Members<'_> =
         members.iter().copied().filter(|(p, h)| p.seen_at().since(h.opened) >= old).collect();
     let held = outlived.len() as u64;
@@ -103,9 +134,10 @@ fn verdict(
     let came: BTreeSet<u64> = outlived.iter().map(|(_, h)| h.opened.0 / window).collect();
     let windows = u64::from(config.windows.max(1));
     let closed = closed_when_old(&outlived, old);
+    let least = config.min_held.max(lives.least);
     let weighs = takes(config, &outlived) || lasts(config, &outlived);
     let strength = match came.len() as u64 {
-        n if n >= windows && closed == 0 && held >= config.min_held && weighs => Strength::Confirms,
+        n if n >= windows && closed == 0 && held >= least && weighs => Strength::Confirms,
         // Long sessions end some day, and each that does is one against it.
         n if n >= windows.div_ceil(2) && closed * 10 <= held => Strength::Suspects,
         _ if closed * 2 <= held => Strength::Sustains,
@@ -115,13 +147,11 @@ fn verdict(
         Finding::of_descriptors(ledger, RULE, strength, template.to_owned(), &outlived)?;
     let youngest = outlived.iter().map(|(p, h)| p.seen_at().since(h.opened)).min()?;
     finding.evidence = vec![format!(
-        "{held} opened in {} windows of {} are still open after {} and more, where {:.0} % of {} lifetimes of their kind ended within {}; {closed} so old were closed",
+        "{held} opened in {} windows of {} are still open after {} and more, where {}; {closed} so old were closed",
         came.len(),
         text::duration(config.window),
         text::duration(youngest),
-        (1.0 - EXCEPTIONS) * 100.0,
-        survival.completed,
-        text::duration(usual),
+        lives.known,
     )];
     Some(finding)
 }
@@ -237,6 +267,36 @@ mod tests {
         // Eight times as old as a minute are those of the first six minutes.
         assert!(w.ask(judge).iter().any(|(s, _)| *s == Strength::Confirms));
         let said = |e: &String| e.ends_with("0 so old were closed");
+        assert!(w.only().evidence.iter().any(said), "{:?}", w.only().evidence);
+    }
+
+    #[test]
+    fn one_of_ten_is_found_where_sessions_are_long() {
+        let (mut w, p) = app();
+        let mut sessions = std::collections::VecDeque::new();
+        for i in 0..300 {
+            if i % 5 == 0 {
+                connect(&mut w, p);
+            }
+            // Two at each look, for ten minutes: after them hardly a bucket is left.
+            (0..2).for_each(|_| sessions.push_back(connect(&mut w, p)));
+            while sessions.len() > 240 {
+                w.close(p, sessions.pop_front().unwrap());
+                w.ended("app.service", FdKind::Socket, 30);
+            }
+            w.look();
+            let confirms = w.ask(judge).iter().any(|(s, _)| *s == Strength::Confirms);
+            // Older than 2^30 µs (18 min, 215 looks) are 17 at look 300; 20 are enough.
+            assert!(!confirms, "{i}");
+        }
+        for i in 0..40 {
+            if i % 5 == 0 {
+                connect(&mut w, p);
+            }
+            w.look();
+        }
+        assert!(w.ask(judge).iter().any(|(s, _)| *s == Strength::Confirms));
+        let said = |e: &String| e.contains("100 % of") && e.contains("ended within 18 min");
         assert!(w.only().evidence.iter().any(said), "{:?}", w.only().evidence);
     }
 

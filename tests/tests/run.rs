@@ -9,7 +9,8 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use leakwatch_tests::agent::{binary, run, run_under};
 use leakwatch_tests::component::{need_program, need_root};
-use leakwatch_tests::procfs::alive;
+use leakwatch_tests::procfs::{self, alive};
+use leakwatch_tests::wait::{SOON, wait_until};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -228,18 +229,47 @@ fn signals_reach_the_command() {
 }
 
 #[test]
-fn a_command_that_stops_goes_on() {
-    let stops = "echo stopping; kill -STOP $$; echo went on";
-    let (mut child, mut lines) = lines_of(stops);
-    assert_eq!(next(&mut lines), "stopping");
-    // Leakwatch stops with the command, so a shell that waits for it sees that.
-    let own = child.id();
-    leakwatch_tests::wait::wait_until("leakwatch to stop", leakwatch_tests::wait::SOON, || {
-        (leakwatch_tests::procfs::state(own) == Some('T')).then_some(())
-    });
-    send(own, libc::SIGCONT);
-    assert_eq!(next(&mut lines), "went on");
-    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+fn a_command_that_is_stopped_is_continued_by_whoever_stopped_it() {
+    for to_the_command in [true, false] {
+        let (mut child, mut lines) = lines_of("echo $$; kill -STOP $$; echo went on");
+        let command: u32 = next(&mut lines).parse().expect("its number");
+        // Where leakwatch stopped as well, nobody would pass the news on.
+        wait_until("the command to stop", SOON, || {
+            matches!(procfs::state(command), Some('t' | 'T')).then_some(())
+        });
+        send(if to_the_command { command } else { child.id() }, libc::SIGCONT);
+        assert_eq!(next(&mut lines), "went on");
+        assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    }
+}
+
+#[test]
+fn a_report_is_written_whatever_the_command_does_to_its_file() {
+    let dir = dir();
+    let report = dir.path().join("report.json");
+    let path = report.display().to_string();
+    let flag = format!("--report={path}");
+    for script in ["rm -f \"$0\"", "seq 10000 > \"$0\"", "true"] {
+        run(&["run", "--format=json", &flag, "--", "sh", "-c", script, &path]);
+        let text = fs::read(&report).expect("it is there");
+        serde_json::from_slice::<Value>(&text).unwrap_or_else(|e| panic!("{script}: {e}"));
+    }
+    // Nor is one lost where there is nothing to report.
+    let before = fs::read(&report).expect("it is there");
+    let missing = run(&["run", &flag, "--", "/no/such/command"]);
+    assert_eq!(missing.status.code(), Some(127));
+    assert_eq!(fs::read(&report).expect("it is there"), before);
+    let baseline = format!("--baseline={path}");
+    let same = run(&["run", &baseline, &flag, "--", "true"]);
+    assert_eq!(same.status.code(), Some(1), "{}", String::from_utf8_lossy(&same.stderr));
+}
+
+#[test]
+fn a_command_that_is_interrupted_takes_leakwatch_along_as_shells_want_it() {
+    let output = run(&["run", "--", "sh", "-c", "kill -INT $$"]);
+    assert_eq!(output.status.signal(), Some(libc::SIGINT));
+    let output = run(&["run", "--", "sh", "-c", "kill -TERM $$"]);
+    assert_eq!(output.status.code(), Some(143));
 }
 
 #[test]

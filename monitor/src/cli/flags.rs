@@ -121,7 +121,7 @@ pub(super) struct RunFlags {
     /// Leave out what an earlier report (`--format json`) has named
     #[arg(long, value_name = "FILE")]
     pub(super) baseline: Option<PathBuf>,
-    /// Take a single descriptor for a finding, and a temporary file whoever made it
+    /// Take a single descriptor for a finding, what only grew, and a temporary file whoever made it
     #[arg(long)]
     pub(super) strict: bool,
     /// The command and its arguments

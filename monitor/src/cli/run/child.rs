@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 /// Passed on to the command, besides SIGCHLD, which wakes.
-const PASSED: [libc::c_int; 9] = [
+const PASSED: [libc::c_int; 11] = [
     libc::SIGINT,
     libc::SIGTERM,
     libc::SIGHUP,
@@ -25,6 +25,9 @@ const PASSED: [libc::c_int; 9] = [
     libc::SIGCONT,
     libc::SIGUSR1,
     libc::SIGUSR2,
+    // As `timeout -s` and the watchdog of systemd send them.
+    libc::SIGALRM,
+    libc::SIGABRT,
 ];
 
 /// How the command ended.
@@ -45,6 +48,18 @@ impl Ended {
         }
     }
 
+    /// Ends by the signal of Ctrl-C, if the command did: a shell that gets a status of 130
+    /// takes it for a program that has dealt with the key, and goes on with its loop.
+    pub(super) fn follow(self) {
+        if matches!(self, Self::Killed(signal) if i32::from(signal) == libc::SIGINT) {
+            // SAFETY: no memory is involved.
+            unsafe {
+                libc::signal(libc::SIGINT, libc::SIG_DFL);
+                libc::raise(libc::SIGINT);
+            }
+        }
+    }
+
     /// Of a status of `waitpid(2)`; `None` while it lives.
     pub(super) fn of(status: libc::c_int) -> Option<Self> {
         let byte = |n: libc::c_int| u8::try_from(n).unwrap_or(u8::MAX);
@@ -62,6 +77,8 @@ impl Ended {
 pub(super) struct Child {
     pub(super) pid: libc::pid_t,
     signals: libc::sigset_t,
+    /// The mask that leakwatch was started with.
+    mask: libc::sigset_t,
     go: OwnedFd,
     /// Says why the command could not be executed, if so.
     refusal: OwnedFd,
@@ -113,7 +130,7 @@ impl Child {
         if pid < 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(Self { pid, signals, go, refusal })
+        Ok(Self { pid, signals, mask: before, go, refusal })
     }
 
     /// Lets it become the command.
@@ -131,15 +148,29 @@ impl Child {
     }
 
     /// Waits at most so long for a signal, and passes it on if a process has sent it.
-    /// What the kernel sends, as for a key, has reached the command already. The
-    /// command has not been waited for yet.
+    /// What the kernel sends, as for a key, has reached the command already, unless that
+    /// has left the process group. The command has not been waited for yet.
     pub(super) fn pass_on(&self, most: Duration) {
-        if let Some((signal, true)) = self.signal(most)
+        if let Some((signal, sent)) = self.signal(most)
             && signal != libc::SIGCHLD
+            && (sent || self.apart())
         {
             // SAFETY: it has not been waited for, so the number is still its own.
             unsafe { libc::kill(self.pid, signal) };
         }
+    }
+
+    /// It has a process group of its own, as timeout(1) and setsid(1) do.
+    fn apart(&self) -> bool {
+        // SAFETY: no memory is involved.
+        unsafe { libc::getpgid(self.pid) != libc::getpgrp() }
+    }
+
+    /// Takes signals as leakwatch did before. Those that wait came while the command ran.
+    pub(super) fn unblock(&self) {
+        while self.signal(Duration::ZERO).is_some() {}
+        // SAFETY: the pointer is to a living value.
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const self.mask, ptr::null_mut()) };
     }
 
     /// Waits at most so long for a signal: the command has ended.
@@ -162,6 +193,16 @@ impl Child {
         };
         // `SI_FROMUSER` of include/uapi/asm-generic/siginfo.h.
         (signal > 0).then_some((signal, info.si_code <= 0))
+    }
+}
+
+/// Stops leakwatch, as the command was stopped, where that is a shell's job: the shell
+/// shall see it, and it will continue both. Whoever stops the command alone, by SIGSTOP,
+/// continues it alone.
+pub(super) fn stop_too(signal: libc::c_int) {
+    if [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(&signal) {
+        // SAFETY: no memory is involved.
+        unsafe { libc::raise(libc::SIGSTOP) };
     }
 }
 

@@ -1,6 +1,6 @@
 //! What counts as a finding, and what of it is known already.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::source::model::FdKind;
 const FEW: u64 = 4;
 
 /// What was left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum What {
     /// Descriptors that were open at the end of their process.
@@ -106,7 +106,12 @@ impl Report {
     /// Leaves out what the baseline has as often.
     pub(super) fn without(&mut self, baseline: &Self) {
         let all = self.findings.len();
-        self.findings.retain(|f| !baseline.findings.iter().any(|known| known.covers(f)));
+        let mut known: HashMap<_, u64> = HashMap::new();
+        for finding in &baseline.findings {
+            let count = known.entry(finding.name()).or_default();
+            *count = finding.count.max(*count);
+        }
+        self.findings.retain(|f| known.get(&f.name()).is_none_or(|count| *count < f.count));
         self.known += (all - self.findings.len()) as u64;
     }
 
@@ -123,9 +128,8 @@ impl Finding {
         words.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 
-    fn covers(&self, other: &Self) -> bool {
-        let name = |f: &Self| (f.what, f.program.clone(), f.kind, f.path.clone());
-        name(self) == name(other) && self.count >= other.count
+    fn name(&self) -> (What, Option<&str>, Option<FdKind>, Option<&str>) {
+        (self.what, self.program.as_deref(), self.kind, self.path.as_deref())
     }
 }
 

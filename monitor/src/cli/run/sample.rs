@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use procfs::process::all_processes;
 
-use super::child::{Child, Ended};
+use super::child::{self, Child, Ended};
 use super::growth::Growth;
 use super::pace::Pace;
 use super::proc::{self, Identity};
@@ -35,6 +35,8 @@ pub(super) struct Sample<'a> {
     seen: Seen,
     pace: Pace,
     ended: Option<Ended>,
+    /// The command was there at a look.
+    met: bool,
 }
 
 impl<'a> Sample<'a> {
@@ -43,7 +45,7 @@ impl<'a> Sample<'a> {
         // SAFETY: no memory is involved.
         unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
         let (living, seen) = (HashMap::new(), Seen { sampled: true, ..Seen::default() });
-        Self { child, temporary, living, seen, pace: Pace::new(), ended: None }
+        Self { child, temporary, living, seen, pace: Pace::new(), ended: None, met: false }
     }
 
     /// Until the command has ended.
@@ -72,6 +74,10 @@ impl<'a> Sample<'a> {
                 break;
             }
             self.child.wake(rest);
+        }
+        if !self.met {
+            // It was over before the first look.
+            (self.seen.processes, self.seen.missed) = (1, 1);
         }
         let family = family();
         for (pid, process) in std::mem::take(&mut self.living) {
@@ -102,6 +108,7 @@ impl<'a> Sample<'a> {
             let seen = held.as_deref().unwrap_or_default();
             self.seen.holds(&program, seen, self.temporary);
             growth.look(&counts(&program, seen));
+            self.met |= pid == self.child.pid;
             self.living.insert(pid, Process { start, program, given, held, growth });
         }
         for process in before.values() {
@@ -143,9 +150,7 @@ impl<'a> Sample<'a> {
                 -1 if self.ended.is_some() => return Ok(false),
                 -1 => return Err(io::Error::last_os_error()),
                 pid if pid == self.child.pid && libc::WIFSTOPPED(status) => {
-                    // The shell that waits for leakwatch shall see its job stopped.
-                    // SAFETY: no memory is involved.
-                    unsafe { libc::raise(libc::SIGSTOP) };
+                    child::stop_too(libc::WSTOPSIG(status));
                 }
                 pid if pid == self.child.pid => self.ended = Ended::of(status).or(self.ended),
                 _ => {}

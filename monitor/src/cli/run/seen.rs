@@ -41,7 +41,7 @@ pub(super) struct Seen {
     /// What became more and more while a process ran, and how many at the last look.
     pub(super) grew: HashMap<Cohort, u64>,
     /// Temporary files that were open when a process was looked at, and of which program.
-    pub(super) opened: HashMap<String, String>,
+    pub(super) opened: HashMap<Vec<u8>, String>,
     /// Processes that have ended.
     pub(super) processes: u64,
     /// Those whose descriptors may not be read.
@@ -84,7 +84,7 @@ impl Seen {
     /// A process holds these of its own.
     pub(super) fn holds(&mut self, program: &str, held: &[FdSample], temporary: &Temporary) {
         for sample in held.iter().filter(|s| temporary.covers(s.path.as_bytes())) {
-            let path = sample.path.to_string();
+            let path = sample.path.as_bytes().to_vec();
             if self.opened.len() < REMEMBERED || self.opened.contains_key(&path) {
                 self.opened.entry(path).or_insert_with(|| program.to_owned());
             } else {

@@ -2,6 +2,7 @@
 //! command and were not before.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -78,7 +79,8 @@ impl Temporary {
     }
 
     /// What has appeared of this user's; a new directory stands for all in it.
-    pub(super) fn after(&self, opened: &HashMap<String, String>) -> Vec<Appeared> {
+    pub(super) fn after(&self, opened: &HashMap<Vec<u8>, String>) -> Vec<Appeared> {
+        let openers = openers(opened);
         let mut after = HashSet::new();
         for root in self.roots.iter().filter(|_| self.depth > 0) {
             walk(root, self.depth, &mut after, &|entry| self.before.contains(entry));
@@ -89,7 +91,7 @@ impl Temporary {
             .filter(|(_, _, path)| path.symlink_metadata().is_ok_and(|m| m.uid() == user))
             .map(|(_, _, path)| Appeared {
                 path: crate::text::printable(path.as_os_str().as_bytes()),
-                program: opener(path, opened),
+                program: openers.get(path.as_path()).map(|program| (*program).to_owned()),
             })
             .collect();
         appeared.sort_unstable_by(|a, b| a.path.cmp(&b.path));
@@ -97,12 +99,17 @@ impl Temporary {
     }
 }
 
-/// Of the file, or of one in the directory.
-fn opener(path: &Path, opened: &HashMap<String, String>) -> Option<String> {
-    let mut programs: Vec<&String> =
-        opened.iter().filter(|(p, _)| Path::new(p).starts_with(path)).map(|(_, of)| of).collect();
-    programs.sort_unstable();
-    programs.first().map(|p| (*p).clone())
+/// Of each file that was open, and of each directory above one.
+fn openers(opened: &HashMap<Vec<u8>, String>) -> HashMap<&Path, &str> {
+    let mut openers: HashMap<&Path, &str> = HashMap::new();
+    for (path, program) in opened {
+        for path in Path::new(OsStr::from_bytes(path)).ancestors() {
+            // The first by name, so that each run says the same.
+            let first = openers.entry(path).or_insert(program);
+            *first = (*first).min(program);
+        }
+    }
+    openers
 }
 
 fn walk(
@@ -139,12 +146,15 @@ mod tests {
         std::fs::create_dir(root.join("new")).unwrap();
         std::fs::write(root.join("new/inside"), "").unwrap();
         std::fs::write(root.join("other"), "").unwrap();
+        std::fs::write(root.join("odd\n"), "").unwrap();
         let text = |name: &str| root.join(name).display().to_string();
-        let opened = HashMap::from([(text("new/inside"), "cc".to_owned())]);
+        let open = |name: &str, by: &str| (text(name).into_bytes(), by.to_owned());
+        let opened = HashMap::from([open("new/inside", "cc"), open("odd\n", "ld")]);
         assert_eq!(
             temporary.after(&opened),
             [
                 Appeared { path: text("new"), program: Some("cc".to_owned()) },
+                Appeared { path: text("odd\\u{a}"), program: Some("ld".to_owned()) },
                 Appeared { path: text("other"), program: None }
             ]
         );

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::child::{Child, Ended};
+use super::child::{self, Child, Ended};
 use super::growth::Growth;
 use super::pace::Pace;
 use super::proc::{self, Identity};
@@ -182,9 +182,7 @@ impl<'a> Trace<'a> {
                 // Stopped by job control: it stays so until somebody continues it.
                 resume(libc::PTRACE_LISTEN, tid, 0);
                 if tid == self.child.pid {
-                    // The shell that waits for leakwatch shall see its job stopped.
-                    // SAFETY: no memory is involved.
-                    unsafe { libc::raise(libc::SIGSTOP) };
+                    child::stop_too(signal);
                 }
             }
             0 => resume(libc::PTRACE_CONT, tid, signal),

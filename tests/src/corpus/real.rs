@@ -64,13 +64,18 @@ pub fn record(cases: &[Label]) -> Result<Vec<u8>> {
     fs::read(&trace).context("the recorder wrote no trace")
 }
 
-/// Waits until the recorder has seen a process, and on.
+/// Waits until the recorder has seen a process, and on. A child has its parent's slot
+/// until then.
 fn known(recorder: &Started, pid: u32) {
-    let place = || {
-        let entry = maps::value::<u32, ProcessEntry>(recorder.pid(), "PROCESSES", &pid)?;
-        (entry.slot != SLOT_OTHER).then_some(())
+    let slot = |pid: u32| {
+        let entry = maps::value::<u32, ProcessEntry>(recorder.pid(), "PROCESSES", &pid);
+        entry.map_or(SLOT_OTHER, |e| e.slot)
     };
-    wait_until("the recorder to know a process", Duration::from_secs(60), place);
+    let parents = if pid == std::process::id() { SLOT_OTHER } else { slot(std::process::id()) };
+    wait_until("the recorder to know a process", Duration::from_secs(60), || {
+        let own = slot(pid);
+        (own != SLOT_OTHER && own != parents).then_some(())
+    });
     std::thread::sleep(SETTLE);
 }
 

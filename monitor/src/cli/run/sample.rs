@@ -77,7 +77,8 @@ impl<'a> Sample<'a> {
         }
         if !self.met {
             // It was over before the first look.
-            (self.seen.processes, self.seen.missed) = (1, 1);
+            self.seen.processes += 1;
+            self.seen.missed += 1;
         }
         let family = family();
         for (pid, process) in std::mem::take(&mut self.living) {

@@ -56,6 +56,8 @@ pub mod process_flags {
     pub const WATCH: u16 = 1;
     /// Take a user stack with every birth of this process.
     pub const STACKS: u16 = 2;
+    /// Now and then copy a piece of the stack, too ([`crate::StackCopy`]).
+    pub const COPIES: u16 = 4;
 }
 
 const _: () = assert!(size_of::<BirthKey>() == 8);

@@ -30,9 +30,11 @@ pub struct CensusHeader {
     pub file: u64,
     /// `inode->i_ino`.
     pub inode: u64,
-    /// `inode->i_size`, bytes.
+    /// `inode->i_size`, bytes. Of a socket, which has none, the first half of its peer's
+    /// address (`skc_daddr`, `skc_v6_daddr`), in network order as it lies in memory.
     pub size: u64,
-    /// `file->f_pos`, bytes.
+    /// `file->f_pos`, bytes. Of a socket `skc_num` in the lowest 16 bits, and in the next
+    /// `skc_dport`, in network order.
     pub position: u64,
     /// `task->start_boottime` of the group leader, nanoseconds.
     pub start_ns: u64,
@@ -42,7 +44,8 @@ pub struct CensusHeader {
     pub birth_stack: i32,
     /// `Birth::tid`.
     pub birth_tid: u32,
-    /// `inode->i_blocks`, units of 512 bytes.
+    /// `inode->i_blocks`, units of 512 bytes. Of a socket the second half of its peer's
+    /// address, where that is of IPv6.
     pub blocks: u64,
     /// `super_block->s_dev`, kernel encoding (major << 20 | minor).
     pub device: u32,

@@ -5,8 +5,10 @@
 //! never reads it. A size assert stands under each one.
 #![no_std]
 
+mod asynctask;
 mod birth;
 mod census;
+mod copy;
 mod kind;
 mod offsets;
 mod process;
@@ -15,10 +17,14 @@ mod settings;
 mod stats;
 mod task;
 
+pub use asynctask::{
+    AsyncCounts, AsyncTask, AsyncTaskKey, AsyncTypeKey, HEADER_VTABLE, RUNNING_OR_COMPLETE,
+};
 pub use birth::{Birth, BirthKey, NO_STACK, ProcessEntry, THREAD_KEY, process_flags};
 pub use census::{
     CENSUS_PATH_MAX, CHOSEN_WORDS, CensusHeader, PATH_KNOWN, PATH_REFUSED, SOCKET_NONE,
 };
+pub use copy::{COPY_PAGE, COPY_PAGES, COPY_REGISTERS, CopyHeader, CopyKey, CopyTurn, StackCopy};
 pub use kind::KernelKind;
 pub use offsets::Offsets;
 pub use process::{FDS_UNCOUNTED, ProcessRecord, numbers_mixed};
@@ -38,6 +44,10 @@ mod pod {
         )* };
     }
     pod!(
+        crate::AsyncCounts,
+        crate::AsyncTask,
+        crate::AsyncTaskKey,
+        crate::AsyncTypeKey,
         crate::Birth,
         crate::BirthKey,
         crate::ProcessEntry,

@@ -50,6 +50,11 @@ pub struct Offsets {
     pub sock_family: u32,
     pub sock_state: u32,
     pub sock_type: u32,
+    pub sock_num: u32,
+    pub sock_dport: u32,
+    pub sock_daddr: u32,
+    /// `u32::MAX` where the kernel has no IPv6.
+    pub sock_v6_daddr: u32,
     /// Offsets of the six system-call arguments in `struct pt_regs`.
     pub regs_args: [u32; 6],
     /// Offset of the system-call number in `struct pt_regs`.
@@ -57,6 +62,14 @@ pub struct Offsets {
     /// Offset of the code segment in `struct pt_regs` on x86, whose 32-bit
     /// programs use other system-call numbers; `u32::MAX` elsewhere.
     pub regs_cs: u32,
+    /// Offset of the stack pointer in `struct pt_regs`.
+    pub regs_sp: u32,
+    /// Bytes of `struct pt_regs` that are copied: all that is saved of user space.
+    pub regs_size: u32,
+    pub task_stack: u32,
+    /// Where on the kernel's stack of a task the registers of its user space are saved; 0
+    /// where the kernel tells by itself (`bpf_task_pt_regs`, Linux 5.15).
+    pub stack_regs: u32,
 }
 
 impl Offsets {
@@ -103,10 +116,18 @@ impl Offsets {
         sock_family: 0,
         sock_state: 0,
         sock_type: 0,
+        sock_num: 0,
+        sock_dport: 0,
+        sock_daddr: 0,
+        sock_v6_daddr: 0,
         regs_args: [0; 6],
         regs_syscall: 0,
         regs_cs: 0,
+        regs_sp: 0,
+        regs_size: 0,
+        task_stack: 0,
+        stack_regs: 0,
     };
 }
 
-const _: () = assert!(size_of::<Offsets>() == 49 * 4);
+const _: () = assert!(size_of::<Offsets>() == 57 * 4);

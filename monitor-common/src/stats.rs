@@ -49,13 +49,17 @@ pub enum Loss {
     Passed = 6,
     /// An exec by a process whose close-on-exec set is wider than the probe walks.
     CloseOnExec = 7,
+    /// An async task that found no room in `TOKIO_TASKS` or `TOKIO_COUNTS`.
+    AsyncTasks = 8,
+    /// A stack that found no room in `COPIES`, or that could not be read.
+    Copies = 9,
 }
 
 impl Loss {
     /// Number of counters.
-    pub const COUNT: u32 = 8;
+    pub const COUNT: u32 = 10;
     /// All of them, in index order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Births,
         Self::Stacks,
         Self::Tasks,
@@ -64,6 +68,8 @@ impl Loss {
         Self::UserMemory,
         Self::Passed,
         Self::CloseOnExec,
+        Self::AsyncTasks,
+        Self::Copies,
     ];
 }
 

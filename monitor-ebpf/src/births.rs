@@ -7,6 +7,7 @@ use aya_ebpf::{
 use leakwatch_common::{Birth, BirthKey, Loss, NO_STACK, STACK_SAMPLE, process_flags};
 
 use crate::{
+    copies::copy,
     kernel::{current, now_ns},
     maps::{BIRTHS, STACKS, count_closed, count_unseen, living, lost, settings},
 };
@@ -48,6 +49,9 @@ pub fn remember<C: StackIdContext>(
         flags: place.flags,
         generation: place.generation,
     };
+    if place.flags & process_flags::COPIES != 0 {
+        copy(key.tgid, key.fd, birth.at_ns, stack);
+    }
     match entry {
         // SAFETY: a map value of this type.
         Some(entry) => unsafe {

@@ -9,10 +9,12 @@
 #![allow(clippy::needless_pass_by_value, reason = "the probe macros pass contexts so")]
 
 mod births;
+mod copies;
 mod filekind;
 mod kernel;
 mod maps;
 mod probe {
+    mod asynctask;
     mod census;
     mod owner;
     mod passed;

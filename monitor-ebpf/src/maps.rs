@@ -6,11 +6,12 @@ use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     btf_maps::StackTrace,
     macros::{btf_map, map},
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use leakwatch_common::{
-    Birth, BirthKey, CENSUS_PATH_MAX, CHOSEN_WORDS, CensusHeader, Flow, KernelKind,
-    LIFETIME_BUCKETS, Loss, MAX_SLOTS, ProcessEntry, Settings, TaskRecord,
+    AsyncCounts, AsyncTask, AsyncTaskKey, AsyncTypeKey, Birth, BirthKey, CENSUS_PATH_MAX,
+    CHOSEN_WORDS, CensusHeader, CopyKey, CopyTurn, Flow, KernelKind, LIFETIME_BUCKETS, Loss,
+    MAX_SLOTS, ProcessEntry, Settings, TaskRecord,
 };
 
 /// What the agent tells all programs. An array of one, for its lookup is inlined.
@@ -51,6 +52,25 @@ pub static STACKS: StackTrace<16_384, 0, 32> = StackTrace::new();
 #[map]
 pub static TASKS: RingBuf = RingBuf::with_byte_size(TASKS_BYTES, 0);
 const TASKS_BYTES: u32 = 256 * 1024;
+
+/// Pieces of stacks, for the unwinder. A ring, for it needs no room of its own to make a
+/// record of 32 KiB in: 63 of them wait for the agent, which comes with each census, and
+/// that is also all that a census interval can cost. Nobody is woken.
+#[map]
+pub static COPIES: RingBuf = RingBuf::with_byte_size(2 * 1024 * 1024, 0);
+
+/// When the next one of its kind may be copied. LRU: who is forgotten is copied once more.
+#[map]
+pub static TURNS: LruHashMap<CopyKey, CopyTurn> = LruHashMap::with_max_entries(4_096, 0);
+
+/// Async tasks that have begun and not ended. Preallocated, as [`BIRTHS`] is; the agent
+/// loads it with room only where a unit asks for it.
+#[map]
+pub static TOKIO_TASKS: HashMap<AsyncTaskKey, AsyncTask> = HashMap::with_max_entries(65_536, 0);
+
+/// How many there were, by process and type of future.
+#[map]
+pub static TOKIO_COUNTS: HashMap<AsyncTypeKey, AsyncCounts> = HashMap::with_max_entries(8_192, 0);
 
 /// What full maps cost.
 #[map]
@@ -179,8 +199,9 @@ fn flow(slot: u16, kind: u16) -> Option<*mut Flow> {
     FLOWS.get_ptr_mut(u32::from(slot) * KernelKind::COUNT + u32::from(kind & 15))
 }
 
+/// Adds to a counter in a map.
 #[inline(always)]
-fn add(counter: *mut u64, n: u64) {
+pub fn add(counter: *mut u64, n: u64) {
     // Core has no atomic addition for this target, for its first processor version
     // cannot return the old value; this instruction, which does not, it has.
     // SAFETY: aligned, inside a map value, which outlives the run.

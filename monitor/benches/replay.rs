@@ -105,6 +105,7 @@ fn process(n: u32) -> ProcessSample {
         ppid: 1,
         comm: "app".into(),
         exe: Some("/usr/bin/app".into()),
+        exe_file: None,
         cmdline: format!("/usr/bin/app --number {n}").as_str().into(),
         uid: Some(0),
         cgroup: format!("/system.slice/app-{}.service", n / 4).as_str().into(),
@@ -155,6 +156,7 @@ fn observation(at: ClockPair, host: &[ProcessSample]) -> Observation {
         stacks: BTreeMap::new(),
         pids_max: BTreeMap::new(),
         systemd: BTreeMap::new(),
+        async_tasks: BTreeMap::new(),
         sources: Vec::new(),
         figures: SourceFigures::default(),
     }

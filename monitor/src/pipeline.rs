@@ -15,6 +15,7 @@
 mod memory;
 mod pace;
 mod priority;
+mod store;
 pub mod trace;
 mod turn;
 mod worker;
@@ -36,6 +37,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
 
+use self::store::Store;
 use self::turn::{Turn, announce};
 use self::worker::{Looked, Worker, thread_time};
 use crate::attribution::hierarchy;
@@ -137,6 +139,7 @@ async fn watch(options: Options) -> Result<(), Error> {
         .map(|a| format!("http://{a}/"))
         .collect();
     let audit = Audit::open(&options.state_dir)?;
+    let (store, kept) = Store::open(&options.state_dir)?;
     let opening = worker::open(options.config.clone())?;
     let mut source = tokio::select! {
         opened = opening => opened.map_err(|_| Error::Worker)??,
@@ -147,6 +150,7 @@ async fn watch(options: Options) -> Result<(), Error> {
     let mut ring = source.task_ring().and_then(|r| readable(r, "task events"));
     let mut log = source.bpf_log().and_then(|l| readable(l, "the programs' log"));
     let mut turn = Turn::new(options.config, audit, Timestamp::now())?;
+    turn.remember(kept);
 
     let view = Arc::new(View::new());
     let (stop, stopped) = watch::channel(false);
@@ -197,6 +201,7 @@ async fn watch(options: Options) -> Result<(), Error> {
                     Looked::Saw(seen, cpu) => {
                         looked_at = Some((seen.depth, seen.countable, cpu));
                         announce(&turn.observed(*seen, ClockPair::now()));
+                        store.keep(turn.take_learned());
                         worker.demand(turn.demand());
                     }
                     Looked::Failed(e) => tracing::error!("the census failed: {e}"),
@@ -242,6 +247,7 @@ async fn watch(options: Options) -> Result<(), Error> {
     let _ = stop.send(true);
     drop(worker);
     let end = async {
+        store.close().await;
         let _ = server.await;
         // The thread hangs up when it has detached the programs.
         while observations.recv().await.is_some() {}

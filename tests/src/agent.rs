@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::component::say;
 use crate::http::{self, Answer};
+use crate::install;
 use crate::metrics::Scrape;
 use crate::started::{inherit_nothing, program_dir};
 use crate::wait::{SOON, patience, wait_until};
@@ -75,12 +76,13 @@ pub struct Plan {
     config: String,
     wrapper: Vec<String>,
     arguments: Vec<String>,
+    state_dir: Option<PathBuf>,
 }
 
 impl Plan {
     /// With this config file.
     pub fn new(config: impl Into<String>) -> Self {
-        Self { config: config.into(), wrapper: Vec::new(), arguments: Vec::new() }
+        Self { config: config.into(), wrapper: Vec::new(), arguments: Vec::new(), state_dir: None }
     }
 
     /// Under another program, such as `setpriv --bounding-set -bpf`.
@@ -92,6 +94,12 @@ impl Plan {
     /// With further flags.
     pub fn with(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+
+    /// With the state that another has left there.
+    pub fn with_state_in(mut self, dir: &Path) -> Self {
+        self.state_dir = Some(dir.to_owned());
         self
     }
 
@@ -132,12 +140,13 @@ impl Plan {
         } else {
             // Another user may not reach into the build directory.
             let copy = dir.path().join("leakwatch");
-            fs::copy(binary(), &copy).expect("room for a copy of the agent");
+            install::copy(binary(), &copy);
             line.push(copy.display().to_string());
         }
         let mut command = Command::new(&line[0]);
         command.args(&line[1..]).arg("watch").arg("--config").arg(&config);
-        command.arg("--state-dir").arg(dir.path().join("state"));
+        let state_dir = self.state_dir.unwrap_or_else(|| dir.path().join("state"));
+        command.arg("--state-dir").arg(state_dir);
         command.arg("--web.listen-address").arg(address.to_string()).args(&self.arguments);
         let file = File::create(&log).expect("the log can be written");
         command.stdin(Stdio::null()).stdout(file.try_clone().expect("a copy")).stderr(file);

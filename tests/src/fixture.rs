@@ -1,14 +1,16 @@
-//! The fixture with frames that are known: see `fixtures/opener.rs`.
+//! The fixtures with frames that are known: see `fixtures/opener.rs` and
+//! `fixtures/forgets.c`.
 
-use std::fs;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::wait::{SOON, wait_until};
+use crate::install;
 
 const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/opener"));
 const SOURCE: &str = include_str!("../fixtures/opener.rs");
+
+const FORGETS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/forgets"));
+const FORGETS_PLAIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/forgets-plain"));
+const C_SOURCE: &str = include_str!("../fixtures/forgets.c");
 
 /// Puts the program into a directory under this name.
 ///
@@ -16,33 +18,39 @@ const SOURCE: &str = include_str!("../fixtures/opener.rs");
 /// It cannot be written.
 pub fn put(dir: &Path, name: &str) -> PathBuf {
     let path = dir.join(name);
-    fs::write(&path, PROGRAM).expect("room for a program");
-    fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("it is ours");
+    install::write(&path, PROGRAM);
     path
 }
 
-/// Waits until nobody has it open for writing, without which it cannot be executed:
-/// what another thread starts has it so between its fork and its exec.
+/// Puts the program in C, which keeps no frame pointers, into a directory under this
+/// name: with what debuggers want, or with symbols alone.
 ///
 /// # Panics
-/// Somebody keeps it open.
-#[track_caller]
-pub fn settle(path: &Path) {
-    let file = fs::File::open(path).expect("it is there");
-    wait_until("the last writer of a program to close it", SOON, || {
-        // SAFETY: takes no address. A lease to read is only granted where nobody
-        // writes (fcntl(2)), and goes with the descriptor.
-        let lease = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) };
-        (lease == 0).then_some(())
-    });
+/// It cannot be written.
+pub fn put_forgets(dir: &Path, name: &str, lines: bool) -> PathBuf {
+    let path = dir.join(name);
+    install::write(&path, if lines { FORGETS } else { FORGETS_PLAIN });
+    path
 }
 
-/// The line of its source with this comment.
+/// The line of the first one's source with this comment.
 ///
 /// # Panics
 /// There is none.
 pub fn line(comment: &str) -> u32 {
+    line_of(SOURCE, comment)
+}
+
+/// The same of the one in C.
+///
+/// # Panics
+/// There is none.
+pub fn line_in_c(comment: &str) -> u32 {
+    line_of(C_SOURCE, comment)
+}
+
+fn line_of(source: &str, comment: &str) -> u32 {
     let comment = format!("// {comment}");
-    let at = SOURCE.lines().position(|l| l.ends_with(&comment));
+    let at = source.lines().position(|l| l.ends_with(&comment));
     at.unwrap_or_else(|| panic!("no line has {comment:?}")) as u32 + 1
 }

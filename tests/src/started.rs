@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use crate::component::need;
 use crate::raw;
 use crate::wait::{SOON, patience, wait_until};
 
@@ -35,6 +36,32 @@ pub fn program(name: &str) -> Command {
 pub fn python(name: &str) -> Command {
     let mut command = Command::new("/usr/bin/python3");
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(name));
+    command
+}
+
+/// The root of Debian trixie's Python 3.13, as `cargo xtask setup` unpacks it.
+pub fn newer_python() -> Option<PathBuf> {
+    let target = program_dir();
+    let root = target.parent()?.join("trixie-python");
+    let found = root.join("usr/bin/python3.13").is_file().then_some(root);
+    need("Debian trixie's python3.13", found)
+}
+
+/// The command for a Python program of `tests/python/` under that, in a mount namespace of
+/// its own, where `dir` is `/srv` with the program, and `/tmp`.
+///
+/// # Panics
+/// The program cannot be put there.
+pub fn python_inside(root: &Path, dir: &Path, name: &str) -> Command {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(name);
+    let to = dir.join(name);
+    std::fs::create_dir_all(to.parent().expect("it has one")).expect("it is ours");
+    std::fs::copy(from, to).expect("room for a program");
+    let script = "mount --bind \"$2\" \"$1/srv\" && mount --bind \"$2\" \"$1/tmp\" && \
+                  root=$1 && shift 2 && exec chroot \"$root\" /usr/bin/python3.13 \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
+    command.args([root, dir]).arg("-X").arg("perf").arg(format!("/srv/{name}"));
     command
 }
 

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use leakwatch_tests::agent::{FAST, Plan};
 use leakwatch_tests::component::need_program;
+use leakwatch_tests::install;
 use leakwatch_tests::started::program_dir;
 use leakwatch_tests::systemd::Machine;
 
@@ -57,7 +58,7 @@ fn fill(root: &Path) {
     for directory in ["proc", "dev", "sys", "tmp", "etc", "run"] {
         fs::create_dir(root.join(directory)).expect("a directory");
     }
-    fs::copy(program, root.join("logger")).expect("a copy of the program");
+    install::copy(program, &root.join("logger"));
 }
 
 /// What runs inside: ten handles forgotten, or none.

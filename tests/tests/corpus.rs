@@ -13,10 +13,10 @@ use leakwatch_tests::corpus::label::{self, Label};
 use leakwatch_tests::corpus::score::{Outcome, score};
 
 /// Cases of the generated part that are neither large nor kept aside.
-const CASES: usize = 54;
+const CASES: usize = 107;
 
 /// Leaks that are not found yet: see `docs/corpus.md`.
-const MISSED: [&str; 0] = [];
+const MISSED: [&str; 3] = ["gateway-upstream-kept", "leak-that-ends", "ssh-gateway-pipes"];
 
 /// Cases with a verdict that is not right: see there.
 const WRONG: [&str; 0] = [];

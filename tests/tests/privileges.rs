@@ -7,6 +7,7 @@ use std::time::Duration;
 use leakwatch::detection::verdict::{Leak, Rule};
 use leakwatch_tests::agent::{Agent, FAST, Plan, run_under};
 use leakwatch_tests::component::{need_program, need_root};
+use leakwatch_tests::install;
 use leakwatch_tests::procfs;
 use leakwatch_tests::started::{Started, program, python};
 use leakwatch_tests::wait::wait_until;
@@ -55,7 +56,7 @@ fn leaking_deployer(agent: &Agent, tag: &str, wrapper: &[&str]) -> Started {
 fn connections(agent: &Agent, wrapper: &[&str], tag: &str) -> Command {
     let copy = agent.dir().join("connections");
     if !copy.exists() {
-        std::fs::copy(program("connections").get_program(), &copy).expect("room for a copy");
+        install::copy(program("connections").get_program(), &copy);
     }
     let mut command = match wrapper {
         [] => Command::new(&copy),
@@ -145,7 +146,9 @@ fn a_leak_is_found(agent: &Agent, unit: &str, tag: &str, wrapper: &[&str]) {
         Started::new(client.args(["--mode", "forget", "--count", "12", "--pace", "1000"]));
     client.ready(LIMIT);
     wait_until("connections whose peers have gone", LIMIT, || {
-        let is = |l: &Leak| l.rules.contains(&Rule::CloseWait) && l.held == 12 && l.cohort == "tcp";
+        let is = |l: &Leak| {
+            l.rules.contains(&Rule::CloseWait) && l.held == 12 && l.cohort == "tcp to 127.0.0.1:{n}"
+        };
         agent.confirmed(unit).into_iter().find(is)
     });
 }

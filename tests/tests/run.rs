@@ -9,6 +9,7 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use leakwatch_tests::agent::{binary, run, run_under};
 use leakwatch_tests::component::{need_program, need_root};
+use leakwatch_tests::install;
 use leakwatch_tests::procfs::{self, alive};
 use leakwatch_tests::wait::{SOON, wait_until};
 use serde_json::Value;
@@ -140,7 +141,7 @@ fn a_rust_test_binary_that_leaks_is_named() {
     let dir = dir();
     let this = std::env::current_exe().expect("it runs");
     let report = dir.path().join("report.json");
-    let status = Command::new(binary())
+    let status = leakwatch()
         .args(["run", "--fail-on-leak", "--format=json", "--report"])
         .arg(&report)
         .arg("--")
@@ -159,7 +160,7 @@ fn a_rust_test_binary_that_leaks_is_named() {
 #[test]
 fn an_innocent_pipeline_passes_with_its_streams() {
     let pipeline = "cat | tr a-z A-Z | sort; echo told >&2";
-    let mut child = Command::new(binary())
+    let mut child = leakwatch()
         .args(["run", "--fail-on-leak", "--report=/dev/null", "--", "sh", "-c", pipeline])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -202,8 +203,23 @@ fn the_status_of_the_command_passes() {
 }
 
 /// A command of a shell under `leakwatch run`, and the lines it prints.
+/// The agent's binary, with the signals of a terminal.
+fn leakwatch() -> Command {
+    usual_signals();
+    Command::new(binary())
+}
+
+/// Whoever runs the suites in the background of a script has the signals of a terminal
+/// ignored, and that is inherited.
+fn usual_signals() {
+    for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: the default action, of this process and of those that it starts.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
 fn lines_of(script: &str) -> (Child, Lines<BufReader<ChildStdout>>) {
-    let mut command = Command::new(binary());
+    let mut command = leakwatch();
     command.args(["run", "--report=/dev/null", "--", "sh", "-c", script]);
     let mut child = command.stdout(Stdio::piped()).spawn().expect("leakwatch starts");
     let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
@@ -266,6 +282,7 @@ fn a_report_is_written_whatever_the_command_does_to_its_file() {
 
 #[test]
 fn a_command_that_is_interrupted_takes_leakwatch_along_as_shells_want_it() {
+    usual_signals();
     let output = run(&["run", "--", "sh", "-c", "kill -INT $$"]);
     assert_eq!(output.status.signal(), Some(libc::SIGINT));
     let output = run(&["run", "--", "sh", "-c", "kill -TERM $$"]);
@@ -315,7 +332,7 @@ fn an_unprivileged_run_sees_the_same() {
     let open_to_all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(dir.path(), open_to_all).expect("it is ours");
     let copy = dir.path().join("leakwatch");
-    fs::copy(binary(), &copy).expect("room for a copy");
+    install::copy(binary(), &copy);
     let opens = "exec 3</etc/passwd 4</etc/passwd 5</etc/passwd 6</etc/passwd 7</etc/passwd";
     let output = Command::new(nobody[0])
         .args(&nobody[1..])

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use leakwatch::detection::verdict::{Leak, State};
 use leakwatch_tests::agent::{FAST, binary, run, run_under};
 use leakwatch_tests::component::need_root;
+use leakwatch_tests::install;
 use leakwatch_tests::started::{Started, python};
 use leakwatch_tests::wait::{patience, wait_until};
 use serde_json::Value;
@@ -166,7 +167,7 @@ fn elsewhere(place: &Place, said: &str) {
     let open_to_all = PermissionsExt::from_mode(0o755);
     fs::set_permissions(place.0.path(), open_to_all).expect("it is ours");
     let copy = place.path("leakwatch");
-    fs::copy(binary(), &copy).expect("room for a copy of the agent");
+    install::copy(binary(), &copy);
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"]);
     command.arg(&copy).args(["replay", "-"]).current_dir("/");

@@ -18,10 +18,12 @@ mod programs;
 mod replay;
 pub mod report;
 mod rounds;
+mod run;
 mod runtime;
 mod scale;
 mod scrape;
 mod stats;
+mod tasks;
 mod tools;
 
 use std::fs;
@@ -42,7 +44,7 @@ pub struct Options {
     /// Milliseconds of one measurement of one workload
     #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u64).range(10..))]
     millis: u64,
-    /// Rounds of the programs: a build, a web server, a search through files
+    /// Rounds of the programs (a build, a web server, a search through files) and of `run`
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     program_rounds: u32,
     /// Seconds over which the idle agent's CPU share is taken
@@ -84,6 +86,10 @@ enum Part {
     Scrape,
     /// The replay of a trace
     Replay,
+    /// Async tasks of tokio, counted
+    Tasks,
+    /// A build of a small crate under `leakwatch run`
+    Run,
 }
 
 impl Part {
@@ -97,6 +103,8 @@ impl Part {
             Self::Scale => scale::measure(options.scale_seconds),
             Self::Scrape => scrape::measure(options.scrapes),
             Self::Replay => replay::measure(),
+            Self::Tasks => tasks::measure(!options.no_build),
+            Self::Run => run::measure(options.program_rounds),
         }
     }
 

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context, Result, bail};
 
 use crate::shell::{self, say};
-use crate::workspace;
+use crate::{setup, workspace};
 
 /// Between these lines of the page stands what this command writes.
 const BEGIN: &str = "<!-- written by `cargo xtask corpus` -->";
@@ -28,6 +28,9 @@ pub fn run(options: &Options) -> Result<()> {
         bail!(
             "real programs are recorded with all privileges: run it as root, or with --generated"
         );
+    }
+    if !options.generated {
+        setup::programs()?;
     }
     let packages = ["--package", "leakwatch", "--package", "leakwatch-tests"];
     shell::run(shell::cargo(["build", "--locked"]).args(packages))?;

@@ -8,6 +8,7 @@ mod cross;
 mod fuzz;
 mod lint;
 mod object;
+mod python;
 mod run;
 mod setup;
 mod shell;
@@ -53,7 +54,8 @@ enum Command {
     Soak(soak::Options),
     /// Fuzz what parses outside bytes; installs cargo-fuzz where it is missing
     Fuzz(fuzz::Options),
-    /// Install what the tests need: Debian packages, bpf-linker, cargo-deny
+    /// Install what the tests need: Debian packages, a newer Python below target/, bpf-linker,
+    /// cargo-deny
     Setup,
     /// Build the BPF object and check it in under monitor-ebpf/prebuilt/
     BuildEbpf,

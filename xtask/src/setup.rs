@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::shell::{self, say};
 use crate::toolchain::{self, Toolchain};
-use crate::{cross, vm};
+use crate::{cross, python, vm};
 
 /// The checker of licences, bans and sources.
 const CARGO_DENY: &str = "0.20.2";
@@ -20,7 +20,7 @@ const CARGO_FUZZ: &str = "0.13.2";
 const LLVM: &str = "/usr/lib/llvm-22";
 
 /// A program that a test, a check or the bench starts, and its Debian package.
-const PROGRAMS: [(&str, &str); 14] = [
+const PROGRAMS: [(&str, &str); 19] = [
     ("promtool", "prometheus"),
     ("bpftrace", "bpftrace"),
     ("strace", "strace"),
@@ -35,16 +35,17 @@ const PROGRAMS: [(&str, &str); 14] = [
     ("runc", "runc"),
     ("podman", "podman"),
     ("dockerd", "docker.io"),
+    ("nginx", "nginx-light"),
+    ("redis-server", "redis-server"),
+    // Debian keeps it off the search path: looked for each time, installed once.
+    ("postgres", "postgresql"),
+    ("node", "nodejs"),
+    ("xmllint", "libxml2-utils"),
 ];
 
 /// The same for what the bench alone starts.
-const OF_THE_BENCH: [(&str, &str); 5] = [
-    ("make", "make"),
-    ("gcc", "gcc"),
-    ("nginx", "nginx-light"),
-    ("wrk", "wrk"),
-    ("opensnoop", "libbpf-tools"),
-];
+const OF_THE_BENCH: [(&str, &str); 4] =
+    [("make", "make"), ("gcc", "gcc"), ("wrk", "wrk"), ("opensnoop", "libbpf-tools")];
 
 /// Installs what is missing.
 ///
@@ -52,9 +53,10 @@ const OF_THE_BENCH: [(&str, &str); 5] = [
 /// When something cannot be installed; says what and how to get it by hand.
 pub fn run() -> Result<()> {
     components()?;
-    packages(&missing(&PROGRAMS))?;
+    programs()?;
     vm::install_emulator()?;
     packages(&cross::PACKAGES)?;
+    python::install()?;
     bpf_linker()?;
     bpf_compiler()?;
     cargo_deny()?;
@@ -67,8 +69,16 @@ pub fn run() -> Result<()> {
 /// # Errors
 /// When something cannot be installed.
 pub fn bench() -> Result<()> {
-    packages(&missing(&PROGRAMS))?;
+    programs()?;
     packages(&missing(&OF_THE_BENCH))
+}
+
+/// Installs the programs that tests and corpus start.
+///
+/// # Errors
+/// When something cannot be installed.
+pub fn programs() -> Result<()> {
+    packages(&missing(&PROGRAMS))
 }
 
 /// rustfmt and clippy of the toolchain in use.
@@ -240,9 +250,12 @@ fn lists_are_old() -> bool {
 }
 
 /// What packages bring and start: Prometheus listens on every address, docker
-/// changes the firewall, nginx serves a page. The tests start their own, on loopback and without networks.
-const SERVICES: [(&str, &[&str]); 4] = [
+/// changes the firewall, nginx serves a page, redis and PostgreSQL take their ports. The
+/// tests start their own, on loopback and without networks.
+const SERVICES: [(&str, &[&str]); 6] = [
     ("nginx-light", &["nginx.service"]),
+    ("redis-server", &["redis-server.service"]),
+    ("postgresql", &["postgresql.service"]),
     ("prometheus", &["prometheus.service"]),
     ("podman", &["podman.socket", "podman.service"]),
     ("docker.io", &["docker.socket", "docker.service", "containerd.service"]),
@@ -251,10 +264,13 @@ const SERVICES: [(&str, &[&str]); 4] = [
 fn stop_services(installed_now: &[&str]) {
     let of_these = SERVICES.iter().filter(|(package, _)| installed_now.contains(package));
     let services: Vec<&str> = of_these.flat_map(|(_, services)| *services).copied().collect();
-    if services.is_empty() || !Path::new("/run/systemd/system").exists() {
+    if services.is_empty() || shell::which("systemctl").is_none() {
         return;
     }
-    say(&format!("setup: systemctl disable --now {}, which came now", services.join(" ")));
+    // Where systemd does not run, it may at the next start of the machine.
+    let running = Path::new("/run/systemd/system").exists();
+    let how: &[&str] = if running { &["disable", "--now"] } else { &["disable"] };
+    say(&format!("setup: systemctl {} {}, which came now", how.join(" "), services.join(" ")));
     let mut systemctl = if rustix::process::geteuid().is_root() {
         shell::command("systemctl")
     } else {
@@ -262,7 +278,7 @@ fn stop_services(installed_now: &[&str]) {
         sudo.arg("systemctl");
         sudo
     };
-    systemctl.args(["disable", "--now"]).args(services);
+    systemctl.args(how).args(services);
     if let Err(error) = shell::run(&mut systemctl) {
         say(&format!("setup: {error:#}"));
     }

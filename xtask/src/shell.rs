@@ -46,6 +46,11 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
             command.env_remove(&name);
         }
     }
+    // For whichever cargo it is, or starts.
+    if workspace::is_ci() && env::var_os("CARGO_INCREMENTAL").is_none() {
+        // A tree that is built once has no use for what a second build could reuse.
+        command.env("CARGO_INCREMENTAL", "0");
+    }
     command
 }
 

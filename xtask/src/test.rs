@@ -11,6 +11,10 @@ use crate::{cross, lint, setup, verify_ebpf, vm, workspace};
 /// of the same crates and compile them again.
 pub const SELECTION: [&str; 4] = ["--locked", "--workspace", "--exclude", "leakwatch-ebpf"];
 
+/// Nearly twice what lies below `target` after the suites (7.5 GB by `du`): the builds for
+/// aarch64 and for the VMs, and their kernels, come on top.
+const WANTED_BYTES: u64 = 14_000_000_000;
+
 type Step = (&'static str, fn() -> Result<()>);
 
 const STEPS: [Step; 8] = [
@@ -30,12 +34,13 @@ const STEPS: [Step; 8] = [
 /// Names the step that failed.
 pub fn run() -> Result<()> {
     let started = Instant::now();
-    let mut times: Vec<(&str, Duration)> = Vec::new();
+    let mut times: Vec<Taken> = Vec::new();
+    warn_of_little_room();
     for (name, step) in STEPS {
         say(&format!("\n==> {name}"));
         let before = Instant::now();
         let outcome = step();
-        times.push((name, before.elapsed()));
+        times.push(Taken { name, time: before.elapsed(), free: workspace::free_bytes() });
         if let Err(error) = outcome {
             list(&times);
             bail!("test: {name} FAILED after {}: {error:#}", seconds(started.elapsed()));
@@ -46,11 +51,36 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-fn list(times: &[(&str, Duration)]) {
-    say("");
-    for (name, time) in times {
-        say(&format!("{name:<12} {:>8}", seconds(*time)));
+/// What a step took, and what it left on the disk.
+struct Taken {
+    name: &'static str,
+    time: Duration,
+    free: Option<u64>,
+}
+
+/// A linker that runs out of disk dies of a bus error and does not say why.
+fn warn_of_little_room() {
+    if let Some(free) = workspace::free_bytes().filter(|free| *free < WANTED_BYTES) {
+        say(&format!(
+            "test: {} are free on this disk, and a run from an empty `target` may take {}: \
+             should a step fail for no reason it gives, make room first",
+            gigabytes(free),
+            gigabytes(WANTED_BYTES)
+        ));
     }
+}
+
+fn list(times: &[Taken]) {
+    say("");
+    for taken in times {
+        let free = taken.free.map(|free| format!("  {} of disk left", gigabytes(free)));
+        say(&format!("{:<12} {:>8}{}", taken.name, seconds(taken.time), free.unwrap_or_default()));
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "to be read by people")]
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
 fn seconds(time: Duration) -> String {

@@ -1,8 +1,8 @@
 //! `cargo xtask vm`: the kernel suite inside real kernels, in virtual machines
 //! under software emulation. Needs no KVM, no root and no network but apt's mirror.
 
-mod apt;
-mod arch;
+pub mod apt;
+pub mod arch;
 mod counted;
 mod cpio;
 mod emulator;
@@ -49,6 +49,9 @@ pub struct Options {
     /// Count instructions of workloads beside each mode instead of running the suite
     #[arg(long)]
     bench: bool,
+    /// One step of the suite, or `tasks`, which takes long
+    #[arg(long, value_name = "STEP", conflicts_with_all = ["short", "bench", "write_docs"])]
+    only: Option<String>,
     /// Write the tables of docs/kernels.md from this run
     #[arg(long)]
     write_docs: bool,
@@ -59,7 +62,8 @@ pub struct Options {
 /// # Errors
 /// A kernel cannot be had, or its suite fails.
 pub fn run(options: &Options) -> Result<()> {
-    let arch = options.arch;
+    let (arch, only) = (options.arch, options.only.as_deref());
+    suites::steps(only)?;
     emulator::install(arch)?;
     if options.short {
         return short();
@@ -71,7 +75,7 @@ pub fn run(options: &Options) -> Result<()> {
     if options.bench {
         return bench(kernels, options.write_docs);
     }
-    let outcomes = boot_all(arch, kernels)?;
+    let outcomes = boot_all(arch, kernels, only)?;
     if options.write_docs {
         table::write(&workspace::root().join("docs/kernels.md"), &outcomes)?;
         say("vm: docs/kernels.md is written");
@@ -95,7 +99,7 @@ pub fn install_emulator() -> Result<()> {
 pub fn short() -> Result<()> {
     let wanted = parse(&SHORT);
     let kernels = kernel::fetch_patiently(&wanted);
-    let ci = std::env::var("CI").is_ok_and(|v| v == "true" || v == "1");
+    let ci = workspace::is_ci();
     let mut had = Vec::new();
     for (line, kernel) in wanted.iter().zip(kernels) {
         match kernel {
@@ -106,19 +110,22 @@ pub fn short() -> Result<()> {
             Err(error) => say(&format!("SKIPPED: kernel {line} cannot be had: {error:#}")),
         }
     }
-    if had.is_empty() { Ok(()) } else { judge(&boot_all(Arch::X86, had)?) }
+    if had.is_empty() { Ok(()) } else { judge(&boot_all(Arch::X86, had, None)?) }
 }
 
 fn parse(lines: &[&str]) -> Vec<Line> {
     lines.iter().filter_map(|line| line.parse().ok()).collect()
 }
 
-fn boot_all(arch: Arch, kernels: Vec<Kernel>) -> Result<Vec<(Line, Outcome)>> {
+fn boot_all(arch: Arch, kernels: Vec<Kernel>, only: Option<&str>) -> Result<Vec<(Line, Outcome)>> {
+    let steps = suites::steps(only)?.len();
     let initramfs = initramfs(arch, &suites::build(arch)?)?;
     let emulation = &machine::PARALLEL;
-    let shape = Shape { arch, emulation, words: &["vm-guest"], suffix: arch.suffix() };
+    let words: Vec<&str> =
+        ["vm-guest"].into_iter().chain(only.iter().flat_map(|step| ["--only", step])).collect();
+    let shape = Shape { arch, emulation, words: &words, suffix: arch.suffix() };
     machine::each(kernels, &initramfs, &shape, |kernel, console| {
-        let outcome = Outcome::read(console);
+        let outcome = Outcome::read(console, steps);
         explain(&kernel.line, &outcome, console);
         (kernel.line.clone(), outcome)
     })
@@ -191,7 +198,7 @@ fn initramfs(arch: Arch, programs: &Programs) -> Result<PathBuf> {
         archive.program(path.to_string_lossy().trim_start_matches('/'), &bytes);
     }
     for (name, path) in programs {
-        let bytes = stripped(arch, path)?;
+        let bytes = stripped(arch, path, name == suites::WITH_SYMBOLS)?;
         match name.as_str() {
             "xtask" => archive.program("init", &bytes),
             // Two programs of Debian's that the test programs start.
@@ -212,11 +219,13 @@ fn initramfs(arch: Arch, programs: &Programs) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Without symbols: half the size, and a backtrace in there is of no use.
-fn stripped(arch: Arch, path: &std::path::Path) -> Result<Vec<u8>> {
+/// Without symbols, unless they are wanted: half the size, and a backtrace in there is of
+/// no use.
+fn stripped(arch: Arch, path: &std::path::Path, symbols: bool) -> Result<Vec<u8>> {
     let copy = tempfile::NamedTempFile::new_in(workspace::target().join("vm"))?;
     let mut strip = shell::command(arch.strip());
-    strip.arg("-o").arg(copy.path()).arg(path);
+    let what = if symbols { "--strip-debug" } else { "--strip-all" };
+    strip.arg(what).arg("-o").arg(copy.path()).arg(path);
     shell::capture(&mut strip).context("the initramfs needs binutils")?;
     fs::read(copy.path()).context("cannot read what strip wrote")
 }

@@ -45,6 +45,18 @@ pub fn cargo_home() -> Option<PathBuf> {
         .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")))
 }
 
+/// Whether this is a machine that builds one tree once, and has to have everything.
+pub fn is_ci() -> bool {
+    env::var("CI").is_ok_and(|value| value == "true" || value == "1")
+}
+
+/// Bytes that may still be written to the file system of this clone, as `df` has
+/// them; nothing where it does not say.
+pub fn free_bytes() -> Option<u64> {
+    let space = rustix::fs::statvfs(root()).ok()?;
+    Some(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
 /// Every file below `dir`, sorted. Symbolic links are not followed.
 pub fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();

@@ -34,6 +34,9 @@ pub struct TaskFile {
 }
 
 const S_IFMT: u16 = 0o170_000;
+/// `include/linux/socket.h`.
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
 const S_IFSOCK: u16 = 0o140_000;
 
 /// Called once per (task, descriptor), and once with neither at the end.
@@ -200,14 +203,39 @@ unsafe fn socket(file: *const u8, header: *mut CensusHeader) {
         if sk.is_null() {
             return;
         }
-        if let Some(family) = probed::<u16>(sk, off!(sock_family)) {
-            (*header).sock_family = family;
+        let Some(family) = probed::<u16>(sk, off!(sock_family)) else { return };
+        (*header).sock_family = family;
+        (*header).size = 0;
+        (*header).blocks = 0;
+        (*header).position = 0;
+        if family == AF_INET || family == AF_INET6 {
+            peer(sk, family, header);
         }
         if let Some(state) = probed::<u8>(sk, off!(sock_state)) {
             (*header).sock_state = state;
         }
         if let Some(kind) = probed::<u16>(sk, off!(sock_type)) {
             (*header).sock_type = kind;
+        }
+    }
+}
+
+/// Ports, and the peer's address, in the fields that a socket has no use for.
+#[inline(always)]
+unsafe fn peer(sk: *const u8, family: u16, header: *mut CensusHeader) {
+    // SAFETY: the header is of a map value; all else is probed.
+    unsafe {
+        let Some(num) = probed::<u16>(sk, off!(sock_num)) else { return };
+        let Some(port) = probed::<u16>(sk, off!(sock_dport)) else { return };
+        (*header).position = u64::from(num) | u64::from(port) << 16;
+        if family == AF_INET {
+            if let Some(address) = probed::<u32>(sk, off!(sock_daddr)) {
+                (*header).size = u64::from(address);
+            }
+        } else if off!(sock_v6_daddr) != u32::MAX as usize
+            && let Some([first, second]) = probed::<[u64; 2]>(sk, off!(sock_v6_daddr))
+        {
+            ((*header).size, (*header).blocks) = (first, second);
         }
     }
 }

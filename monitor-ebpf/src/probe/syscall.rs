@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     births::{finish, release},
-    kernel::{ROLES, constant, current, now_ns, off, typed},
+    kernel::{CLOSE_RANGE_WALK, ROLES, constant, current, now_ns, off, typed},
     maps::{living, lost},
     table::Table,
 };
@@ -41,7 +41,7 @@ const CLONE_PIDFD: u64 = 0x1000;
 /// `include/uapi/linux/close_range.h`.
 const CLOSE_RANGE_CLOEXEC: u64 = 4;
 /// Numbers that one close_range is followed over.
-const CLOSE_RANGE_WALK: u32 = 128;
+const CLOSE_RANGE_MOST: u32 = 128;
 /// `include/uapi/asm-generic/errno-base.h`: nothing was open, nothing is closed.
 /// After every other error of close(2) the descriptor is gone all the same.
 const EBADF: i64 = 9;
@@ -193,7 +193,10 @@ fn try_close_range(ctx: &BtfTracePointContext, ret: i64) -> Option<()> {
     let (first, last) = (arg(ctx, 0) as u32, arg(ctx, 1) as u32);
     let table = of_current()?;
     let at_ns = now_ns();
-    for i in 0..CLOSE_RANGE_WALK {
+    for i in 0..CLOSE_RANGE_MOST {
+        if i >= constant(&CLOSE_RANGE_WALK) {
+            break;
+        }
         let fd = first.wrapping_add(i);
         if fd > last || fd < first {
             return Some(());
@@ -204,7 +207,7 @@ fn try_close_range(ctx: &BtfTracePointContext, ret: i64) -> Option<()> {
             finish(birth, at_ns);
         }
     }
-    if last.wrapping_sub(first) >= CLOSE_RANGE_WALK {
+    if last.wrapping_sub(first) >= CLOSE_RANGE_MOST {
         // Births beyond the walk stay until the census contradicts them.
         lost(Loss::CloseRange);
     }

@@ -55,7 +55,10 @@ unsafe fn try_fork(ctx: &BtfTracePointContext) {
         // Not `unwrap_or`: verifiers before 6.x refuse the half-written value
         // that the compiler makes of it.
         if let Some(known) = PROCESSES.get_ptr(parent_tgid) {
-            (entry.slot, entry.flags) = ((*known).slot, (*known).flags);
+            // Nothing is copied of a child before the agent has seen it: what lives for
+            // a moment would take the room of what leaks.
+            let flags = (*known).flags & !process_flags::COPIES;
+            (entry.slot, entry.flags) = ((*known).slot, flags);
         }
         let slot = entry.slot;
         count_opened(slot, THREAD);

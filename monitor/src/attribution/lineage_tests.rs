@@ -14,6 +14,7 @@ fn process(pid: u32, ppid: u32, cmdline: &str, cgroup: &str) -> ProcessSample {
         ppid,
         comm: exe.rsplit('/').next().unwrap().into(),
         exe: Some(exe.into()),
+        exe_file: None,
         cmdline: cmdline.into(),
         uid: Some(0),
         cgroup: cgroup.into(),

@@ -124,6 +124,9 @@ pub(super) struct RunFlags {
     /// Take a single descriptor for a finding, what only grew, and a temporary file whoever made it
     #[arg(long)]
     pub(super) strict: bool,
+    /// Attach no probes, which only root can: descriptors have their program for opener then
+    #[arg(long)]
+    pub(super) no_probes: bool,
     /// The command and its arguments
     #[arg(
         value_name = "CMD",

@@ -38,6 +38,12 @@ pub(super) fn width() -> usize {
     choose_width(terminal, std::env::var("COLUMNS").ok().as_deref())
 }
 
+/// Columns of the terminal that stderr is; `None` where it is none.
+pub(super) fn width_of_stderr() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stderr()).ok()?;
+    Some(choose_width(Some(size.ws_col.into()), std::env::var("COLUMNS").ok().as_deref()))
+}
+
 fn choose_width(terminal: Option<usize>, columns: Option<&str>) -> usize {
     // A terminal without a size, such as a serial line, says 0.
     terminal

@@ -27,7 +27,7 @@ pub(super) static WATCH: Spec = Spec {
 pub(super) static UNIT: Spec = Spec {
     name: "unit",
     repeats: true,
-    keys: &["name", "cgroup", "exe", "cmdline", "user", "logs", "orphans"],
+    keys: &["name", "cgroup", "exe", "cmdline", "user", "logs", "orphans", "tasks"],
 };
 
 pub(super) static DETECTION: Spec = Spec {

@@ -192,6 +192,14 @@ fn units_have_a_name_of_their_own_and_a_matcher() {
              or the whole path",
         ),
         (
+            "[[unit]]\nname = \"a\"\nexe = \"/a\"\ntasks = \"async-std\"",
+            "4:9: `tasks` is \"async-std\"; use one of `tokio`",
+        ),
+        (
+            "[[unit]]\nname = \"a\"\nexe = \"/a\"\ntasks = true",
+            "4:9: `tasks` is a boolean; use one of `tokio`",
+        ),
+        (
             "[[unit]]\nname = \"a\"\nexe = \"/a\"\norphans = [\"{a\"]",
             "4:12: `orphans` is \"{a\", a bad glob: unclosed alternate group; missing '}' \
              (maybe escape '{' with '[{]'?)",

@@ -94,6 +94,27 @@ pub struct UnitRule {
     pub logs: Vec<String>,
     /// Globs on command lines of processes that must not outlive the unit.
     pub orphans: Vec<String>,
+    /// The runtime whose async tasks are counted.
+    pub tasks: Option<TaskRuntime>,
+}
+
+/// A runtime of async tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskRuntime {
+    /// Rust's tokio.
+    Tokio,
+}
+
+impl TaskRuntime {
+    /// Every one, by its word.
+    pub const ALL: [(&str, Self); 1] = [("tokio", Self::Tokio)];
+
+    /// The word in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tokio => "tokio",
+        }
+    }
 }
 
 /// `[detection]`.

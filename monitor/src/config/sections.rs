@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::cleanup::read_cleanup;
 use super::keys::{CLEANUP, DETECTION, IGNORE, Spec, TABLES, UNIT, WATCH};
-use super::model::{Config, Detection, Ignore, ProbeMode, StackMode, UnitRule, Watch};
+use super::model::{Config, Detection, Ignore, ProbeMode, StackMode, TaskRuntime, UnitRule, Watch};
 use super::nearest::{list, nearest};
 use super::problem::Sink;
 use super::table::Table;
@@ -152,6 +152,7 @@ fn read_unit(table: &Table<'_>, first_lines: &mut HashMap<String, usize>) -> Opt
         user: table.text("user", "svc").map(|text| text.value.to_owned()),
         logs: table.globs("logs", Subject::Path, "/var/log/deployer/*.log"),
         orphans: table.globs("orphans", Subject::Text, "*agent-runner*"),
+        tasks: table.choice("tasks", &TaskRuntime::ALL),
     };
     let matchers = ["cgroup", "exe", "cmdline", "user"];
     if !matchers.iter().any(|key| table.has(key)) {

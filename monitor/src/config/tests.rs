@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::model::{ActionKind, Cleanup, Ignore, Mode, ProbeMode, StackMode, UnitRule};
+use super::model::{
+    ActionKind, Cleanup, Ignore, Mode, ProbeMode, StackMode, TaskRuntime, UnitRule,
+};
 use super::*;
 
 #[test]
@@ -22,6 +24,7 @@ fn the_config_of_the_documentation_is_read_in_full() {
         user = "svc"
         logs = ["/var/log/deployer/*.log", "**/*.jsonl"]
         orphans = ["*agent-runner*"]
+        tasks = "tokio"
         [[unit]]
         name = "--help <script>"
         user = "1000"
@@ -68,6 +71,7 @@ fn the_config_of_the_documentation_is_read_in_full() {
             user: Some("svc".into()),
             logs: vec!["/var/log/deployer/*.log".into(), "**/*.jsonl".into()],
             orphans: vec!["*agent-runner*".into()],
+            tasks: Some(TaskRuntime::Tokio),
         }
     );
     assert_eq!(config.units[1].name, "--help <script>");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use toml::Value;
 
-use super::model::{ActionKind, Config, ProbeMode, StackMode};
+use super::model::{ActionKind, Config, ProbeMode, StackMode, TaskRuntime};
 use super::values::signal_name;
 
 /// Every key with its value in effect, defaults included.
@@ -29,6 +29,7 @@ pub fn to_toml(config: &Config) -> String {
         out.optional("user", unit.user.as_deref());
         out.list("logs", &unit.logs);
         out.list("orphans", &unit.orphans);
+        out.optional("tasks", unit.tasks.map(TaskRuntime::as_str));
     }
     let detection = &config.detection;
     out.header("[detection]");

@@ -1,7 +1,8 @@
 //! The verdicts over time: suspected, confirmed, resolved.
 //!
-//! A verdict only goes forward: what was confirmed stays so until nothing of it
-//! is left, and then it is resolved. That is what keeps alerts from flapping.
+//! A verdict goes forward: what was confirmed stays so until nothing of it is left, and
+//! then it is resolved. That is what keeps alerts from flapping. It goes back only if
+//! every rule that has confirmed it has since seen what speaks against it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -46,6 +47,7 @@ struct Entry {
     members: Vec<Member>,
     first: Boottime,
     held_first: u64,
+    /// By these it is confirmed.
     confirmed_rules: BTreeSet<Rule>,
 }
 
@@ -96,12 +98,7 @@ impl Docket {
     ) -> Option<Change> {
         let strength = findings.iter().map(|f| f.strength).max()?;
         let known = self.open.get(&key).map(|e| e.leak.state);
-        let state = match (known, strength) {
-            (Some(State::Confirmed), _) | (_, Strength::Confirms) => State::Confirmed,
-            (Some(_), _) | (None, Strength::Suspects) => State::Suspected,
-            (None, Strength::Sustains) => return None,
-        };
-        if known.is_none() && self.open.len() >= MAX_OPEN {
+        if known.is_none() && (strength == Strength::Sustains || self.open.len() >= MAX_OPEN) {
             return None;
         }
         let id = id(&key);
@@ -117,12 +114,16 @@ impl Docket {
         let held_first = self.open.get(&key).map(|e| e.held_first);
         let mut confirmed_rules =
             self.open.get(&key).map(|e| e.confirmed_rules.clone()).unwrap_or_default();
-        for f in findings.iter().filter(|f| f.strength == Strength::Confirms) {
-            if confirmed_rules.insert(f.rule) {
+        for f in &findings {
+            if f.withdraws {
+                confirmed_rules.remove(&f.rule);
+            } else if f.strength == Strength::Confirms && confirmed_rules.insert(f.rule) {
                 let counted = (Arc::clone(&key.0), key.2, f.rule);
                 *self.confirmed_total.entry(counted).or_default() += 1;
             }
         }
+        let sure = !confirmed_rules.is_empty();
+        let state = if sure { State::Confirmed } else { State::Suspected };
         let (old, before) = self.open.remove(&key).map(|e| (e.leak, e.opened)).unzip();
         let opened = opened::choose(findings.iter().map(|f| &f.opener), before.as_ref());
         let held = held(&findings);
@@ -234,7 +235,8 @@ fn held(findings: &[Finding]) -> u64 {
 }
 
 fn is_statistical(rule: Rule) -> bool {
-    matches!(rule, Rule::RisingFloor | Rule::Outlived | Rule::ThreadGrowth)
+    use Rule::{Excess, Outlived, RisingFloor, TaskGrowth, ThreadGrowth};
+    matches!(rule, RisingFloor | Outlived | Excess | ThreadGrowth | TaskGrowth)
 }
 
 fn growth(findings: &[Finding], held: u64, held_first: u64, elapsed: Duration) -> f64 {
@@ -269,9 +271,8 @@ fn leak(
     rules.extend(old.iter().flat_map(|l| l.rules.iter().copied()));
     let room = findings.iter().find_map(|f| f.room);
     let first_seen = old.map_or(now.wall, |l| l.first_seen);
-    let confirmed_at = old
-        .and_then(|l| l.confirmed_at)
-        .or_else(|| (state == State::Confirmed).then_some(now.wall));
+    let confirmed_at =
+        (state == State::Confirmed).then(|| old.and_then(|l| l.confirmed_at).unwrap_or(now.wall));
     let oldest = findings.iter().filter_map(|f| f.oldest).min();
     Leak {
         id,
@@ -294,6 +295,7 @@ fn leak(
         evidence: findings
             .iter()
             .flat_map(|f| f.evidence.iter().cloned())
+            .chain(findings.iter().find_map(|f| f.openers.clone()))
             .chain(lost.map(str::to_owned))
             .collect(),
         opener: Vec::new(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::attribution::unit::Unit;
-use crate::detection::opened::Opened;
+use crate::detection::opened::{self, Opened};
 use crate::detection::verdict::{Example, Resource, Rule};
 use crate::ledger::Ledger;
 use crate::ledger::process::{Held, Process, Sight, held_flags};
@@ -55,6 +55,15 @@ pub struct Room {
     pub share: f64,
 }
 
+impl Room {
+    /// Of the tasks of a unit, where they have a limit.
+    pub(crate) fn of_tasks(ledger: &Ledger, unit: &str) -> Option<Self> {
+        let limit = ledger.unit(unit)?.tasks_max?;
+        let members = ledger.processes().filter(|p| p.alive() && *p.unit.name == *unit);
+        Some(Self { limit, used: members.map(|p| u64::from(p.threads.count)).sum(), share: 1.0 })
+    }
+}
+
 /// What a rule found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
@@ -72,6 +81,9 @@ pub struct Finding {
     pub cohort: String,
     /// How sure.
     pub strength: Strength,
+    /// It has seen what speaks against a leak: if it has confirmed the verdict before, it
+    /// takes that back.
+    pub withdraws: bool,
     /// Leaked now.
     pub held: u64,
     /// Members per hour, where the rule measures it.
@@ -90,6 +102,8 @@ pub struct Finding {
     pub evidence: Vec<String>,
     /// Stack of the most frequent opener.
     pub opener: Opened,
+    /// A sentence on the others, where there are any.
+    pub openers: Option<String>,
     /// Oldest members.
     pub examples: Vec<Example>,
     /// Every process concerned, each once, by identity.
@@ -133,6 +147,7 @@ impl Finding {
             kind: held.kind.as_str().to_owned(),
             cohort,
             strength,
+            withdraws: false,
             held: members.len() as u64,
             growth_per_hour: None,
             oldest: oldest.first().map(|(_, h)| h.opened),
@@ -142,6 +157,7 @@ impl Finding {
             unborn: missed * 2 > came.len(),
             evidence: Vec::new(),
             opener: Opened::most_frequent(ledger, members),
+            openers: opened::shares(ledger, members),
             examples: oldest.iter().take(EXAMPLES).map(|(p, h)| descriptor(ledger, p, h)).collect(),
             members: by_process.values().map(|(p, _)| Member::of(p)).collect(),
         })
@@ -168,6 +184,7 @@ impl Finding {
             kind: resource.as_str().to_owned(),
             cohort,
             strength,
+            withdraws: false,
             held: examples.len() as u64,
             growth_per_hour: None,
             oldest: oldest.first().map(|p| p.id.started()),
@@ -177,6 +194,7 @@ impl Finding {
             unborn: false,
             evidence: Vec::new(),
             opener: Opened::default(),
+            openers: None,
             examples: oldest.iter().take(EXAMPLES).map(|p| process(ledger, p)).collect(),
             members: members.into_iter().collect(),
         }

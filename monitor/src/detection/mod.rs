@@ -12,6 +12,7 @@ mod patience;
 mod rise;
 pub mod rules;
 mod survival;
+mod turns;
 pub mod verdict;
 
 pub use docket::{Change, Docket};

@@ -1,11 +1,15 @@
 //! Who opened the members of a finding.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use crate::detection::verdict::Leak;
+use crate::detection::verdict::{Leak, Role};
 use crate::ledger::Ledger;
 use crate::ledger::process::{Held, Process};
-use crate::source::model::{Frame, OpenerKey};
+use crate::source::model::{Frame, OpenerKey, UNWOUND};
+
+/// Functions that are named, at most, where several have opened.
+const SHARES: usize = 3;
 
 /// A stack, and what is known of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,15 +25,17 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// The stack of most members, preferably in a process where it was looked up.
+    /// The stack of most members, preferably in a process where it was looked up. Where
+    /// some were unwound, it is one of those: what frame pointers tell of the others is
+    /// then known to be less.
     pub(crate) fn most_frequent(ledger: &Ledger, members: &[(&Process, &Held)]) -> Self {
-        let mut stacks: BTreeMap<&[u64], (usize, OpenerKey)> = BTreeMap::new();
+        let mut stacks: BTreeMap<&[u64], ((bool, usize), OpenerKey)> = BTreeMap::new();
         for (process, held) in members {
             let Some(id) = held.birth.and_then(|b| b.stack) else { continue };
             let Some(stack) = ledger.stack(held) else { continue };
             let key = (process.id, id);
-            let (count, known) = stacks.entry(stack).or_insert((0, key));
-            *count += 1;
+            let (count, known) = stacks.entry(stack).or_insert(((id >= UNWOUND, 0), key));
+            count.1 += 1;
             if ledger.opener(*known).is_none() && ledger.opener(key).is_some() {
                 *known = key;
             }
@@ -42,6 +48,11 @@ impl Opened {
                 ..Self::default()
             })
         })
+    }
+
+    /// What needs no stack to be told.
+    pub(crate) fn named(frame: Frame) -> Self {
+        Self { key: None, looked_up: true, frames: vec![frame], note: None }
     }
 
     fn looked_up(ledger: &Ledger, key: OpenerKey) -> Option<Self> {
@@ -57,6 +68,32 @@ impl Opened {
     fn is_known(&self) -> bool {
         !self.frames.is_empty()
     }
+}
+
+/// Which functions of the program opened them, where they are several: one leak may hide
+/// behind another one of the same files.
+pub(crate) fn shares(ledger: &Ledger, members: &[(&Process, &Held)]) -> Option<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for (process, held) in members {
+        let Some(id) = held.birth.and_then(|b| b.stack) else { continue };
+        let Some(opener) = ledger.opener((process.id, id)) else { continue };
+        let own = opener.frames.iter().find(|f| f.role == Role::Opener);
+        *counts.entry(&own?.function).or_default() += 1;
+    }
+    if counts.len() < 2 {
+        return None;
+    }
+    let mut all: Vec<(&str, usize)> = counts.into_iter().collect();
+    all.sort_by_key(|(function, n)| (Reverse(*n), *function));
+    let others: usize = all.iter().skip(SHARES).map(|(_, n)| n).sum();
+    let of = format!(" of these {} were opened", members.len());
+    let named = all.iter().take(SHARES).enumerate().map(|(i, (function, n))| {
+        let of = if i == 0 { of.as_str() } else { "" };
+        format!("{n}{of} by {function}")
+    });
+    let others = (others > 0).then(|| format!("{others} by others"));
+    let by: Vec<String> = named.chain(others).collect();
+    Some(format!("as far as is known, {}", by.join(", ")))
 }
 
 /// The opener of a verdict that was found anew: the probes that told it before may

@@ -32,6 +32,7 @@ pub(super) fn reason(of: &Judged<'_>, ledger: &Ledger, now: ClockPair) -> String
         Resource::Fd | Resource::File => "its descriptors",
         Resource::Thread => "its threads",
         Resource::Process => "its processes",
+        Resource::Task => "its tasks",
     };
     let Some(unit) = ledger.unit(of.unit) else {
         return format!("resolved: the last process of the unit has gone, and {with} with it");
@@ -54,6 +55,7 @@ fn became(of: &Judged<'_>, ledger: &Ledger) -> Option<String> {
         .filter_map(|p| {
             let track = match of.resource {
                 Resource::Thread if text::printable(p.comm.as_bytes()) == of.cohort => &p.threads,
+                Resource::Task => &p.tasks.as_ref()?.kinds.get(of.cohort)?.track,
                 Resource::Fd => {
                     let is = |k: FdKind, t: &str| k.as_str() == of.kind && t == of.cohort;
                     let (_, slot) = p.slots.iter().find(|((k, t), _)| is(*k, t))?;

@@ -4,11 +4,16 @@
 //! ends. So a number alone confirms only once it takes a good part of the limit, which
 //! few pools are made to do, or has grown for longer than anything takes to fill.
 
-use crate::config::model::Detection;
-use crate::ledger::process::Process;
+use std::collections::HashMap;
 
-/// A rise that takes little of the limit is confirmed after so many times `windows`.
-const PATIENCE: u64 = 20;
+use crate::config::model::Detection;
+use crate::ledger::baseline::{Usual, about};
+use crate::ledger::process::{Held, Process};
+use crate::source::model::FdKind;
+
+/// A rise that takes little of the limit is confirmed after so many times `windows`: a day,
+/// which brings whatever a pool fills with.
+const PATIENCE: u64 = 48;
 
 /// Where no limit is known: the soft limit that Linux gives a process
 /// (`INR_OPEN_CUR` in `include/uapi/linux/fs.h`).
@@ -16,6 +21,23 @@ const USUAL_LIMIT: u64 = 1024;
 
 /// A limit above it is no limit that somebody chose for what the process needs.
 const LARGE_LIMIT: u64 = 16_384;
+
+/// Files that are each open once look like the file cache of a database until it is full:
+/// they need so many times the windows…
+pub(crate) const CACHE_WINDOWS: usize = 2;
+/// …and so many times the share of the limit: half of it, unless `min_share` is set.
+pub(crate) const CACHE_SHARE: f64 = 8.0;
+
+/// Files of which each is open once.
+pub(crate) fn may_be_cache(members: &[(&Process, &Held)]) -> bool {
+    let is_file = |h: &Held| matches!(h.kind, FdKind::Regular | FdKind::Log | FdKind::Directory);
+    let mut files: HashMap<(u32, u32, u64), u32> = HashMap::new();
+    for (p, h) in members {
+        *files.entry((p.serial, h.device, h.inode)).or_default() += 1;
+    }
+    // A handful of repeats is chance; a leak repeats most of them.
+    members.iter().all(|(_, h)| is_file(h)) && files.len() * 10 > members.len() * 9
+}
 
 /// What a rise must show before it confirms.
 pub(crate) struct Asked<'a> {
@@ -27,13 +49,41 @@ pub(crate) struct Asked<'a> {
     pub patience: u64,
     /// How much a process, or its unit, may have.
     limit: &'a dyn Fn(&Process) -> Option<u64>,
+    /// Where earlier lives came to rest.
+    pub usual: Option<Usual>,
 }
 
 impl<'a> Asked<'a> {
     /// Of what is no file cache.
     pub fn of(config: &Detection, limit: &'a dyn Fn(&Process) -> Option<u64>) -> Self {
         let rises = config.windows.max(1) as usize;
-        Self { rises, share: config.min_share, patience: patience(config), limit }
+        Self { rises, share: config.min_share, patience: patience(config), limit, usual: None }
+    }
+
+    /// With what is usual for a cohort.
+    pub fn beside(self, usual: Option<Usual>) -> Self {
+        Self { usual, ..self }
+    }
+
+    /// Why so many are no more than usual.
+    pub fn expects(&self, count: u64) -> Option<String> {
+        let usual = self.usual.as_ref()?;
+        let most = about(usual.at);
+        (count <= u64::from(most))
+            .then(|| format!("{}: up to {most} it is as it was", rested(usual)))
+    }
+
+    /// So many are far above what is usual under this very version, so that it is no pool
+    /// that fills.
+    pub fn surpasses(&self, count: u64, min_held: u64) -> bool {
+        let usual = self.usual.as_ref().filter(|usual| usual.other.is_none());
+        usual.is_some_and(|usual| count >= u64::from(usual.at) * 2 + min_held)
+    }
+
+    /// What is usual, in words, where the doubt does not say it already.
+    pub fn beside_doubt(&self, doubt: Option<&str>) -> Option<String> {
+        let known = self.usual.as_ref().map(rested)?;
+        doubt.is_none_or(|doubt| !doubt.starts_with(&known)).then_some(known)
     }
 
     /// So many times as many windows, and as much of the limit.
@@ -54,6 +104,18 @@ impl<'a> Asked<'a> {
     /// So many are enough of it.
     pub fn enough(&self, p: &Process) -> u64 {
         (self.share * self.limit(p) as f64).ceil() as u64
+    }
+}
+
+fn rested(usual: &Usual) -> String {
+    let Usual { at, lives, other } = usual;
+    match other {
+        None => format!("{lives} earlier lives came to rest at {at}"),
+        Some(version) => format!(
+            "{lives} lives of the version before ({} of {}) came to rest at {at}",
+            version.exe,
+            version.modified.strftime("%Y-%m-%dT%H:%M:%SZ")
+        ),
     }
 }
 

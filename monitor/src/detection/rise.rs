@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::model::Detection;
-use crate::detection::finding::Strength;
+use crate::detection::finding::{Strength, named};
 use crate::detection::growth;
 use crate::detection::patience::Asked;
 use crate::ledger::Ledger;
@@ -36,6 +36,32 @@ pub(crate) struct Rise<'a> {
     pub doubt: Option<String>,
 }
 
+impl Rise<'_> {
+    /// Its first and last count.
+    pub fn ends(&self) -> (u32, u32) {
+        let first = self.counts.first().copied().unwrap_or(0);
+        (first, self.counts.last().copied().unwrap_or(0))
+    }
+
+    /// Whose it is, in words.
+    pub fn whose(&self) -> String {
+        match self.processes.as_slice() {
+            [one] => named(one),
+            many => format!("{} processes", many.len()),
+        }
+    }
+
+    /// "rose from 3 to 17 over 6 windows of 10 min".
+    pub fn told(&self) -> String {
+        let (first, last) = self.ends();
+        let windows = self.counts.len().saturating_sub(1);
+        format!(
+            "rose from {first} to {last} over {windows} windows of {}",
+            text::duration(self.window)
+        )
+    }
+}
+
 /// Looks for a rise among the tracks of one cohort, one per process.
 ///
 /// Each process is judged by itself first: that is where a leak is, and a load
@@ -53,12 +79,21 @@ pub(crate) fn find<'a>(
         let long = asked.patience.div_ceil(windows_of(level)) as usize;
         // The history ends somewhere: what has risen in all of it has risen for long.
         let long = long.min(ledger.window().keep - 1).max(asked.rises);
-        for rises in [asked.rises, long] {
-            let Some(found) = Candidate::at(level, rises, config.min_held, tracks) else { break };
+        let at = |rises, shape| {
+            Candidate::at(level, rises, shape, config.min_held, tracks).map(|c| (rises, c))
+        };
+        // What does not rise in the newest windows does not in more of them.
+        let slopes = [asked.rises, long].into_iter().map_while(|rises| at(rises, Shape::Slope));
+        let longest = (level + 1 == LEVELS).then_some(asked.rises * STAIRS);
+        let stairs = longest.into_iter().filter_map(|rises| at(rises, Shape::Stairs));
+        for (rises, found) in slopes.chain(stairs) {
             let whole = level + 1 == LEVELS && rises == long;
             let lasted = whole || rises as u64 * windows_of(level) >= asked.patience;
             let against = found.lives().or_else(|| found.leads(asked));
-            match against.or_else(|| found.small(asked, ledger).filter(|_| !lasted)) {
+            let against = against.or_else(|| asked.expects(count(tracks)));
+            let small = || found.small(asked, ledger);
+            let waits = !lasted && !asked.surpasses(count(tracks), config.min_held);
+            match against.or_else(|| waits.then(small).flatten()) {
                 None => return Some(found.rise(ledger, Strength::Confirms)),
                 Some(why) => doubt = Some(why),
             }
@@ -67,16 +102,45 @@ pub(crate) fn find<'a>(
     let half = config.min_held.div_ceil(2).max(2);
     let candidates = [(0, suspicion(config)), (1, asked.rises), (2, asked.rises)];
     let mut found = candidates.into_iter().filter_map(|(level, rises)| {
-        Candidate::at(level, rises, half, tracks).filter(|c| level == 0 || c.lives().is_none())
+        let found = Candidate::at(level, rises, Shape::Slope, half, tracks);
+        found.filter(|c| level == 0 || c.lives().is_none())
     });
     let suspected = found.next().map(|c| Rise { doubt, ..c.rise(ledger, Strength::Suspects) });
     suspected.or_else(|| (0..LEVELS).find_map(|level| sustained(ledger, config, level, tracks)))
+}
+
+/// All of them now.
+fn count(tracks: &[(&Process, &Track)]) -> u64 {
+    tracks.iter().map(|(_, t)| u64::from(t.count)).sum()
 }
 
 /// What is counted at a level: the floor, and in longer windows those that are open all
 /// through, for whoever stays so long is no swing of the load, which may hide a floor.
 fn measure(level: usize) -> fn(&Mark) -> u32 {
     if level == 0 { |m| m.floor } else { |m| m.survivors }
+}
+
+/// What comes in batches stands between two of them: so many times as many windows are
+/// looked at for it.
+const STAIRS: usize = 2;
+
+/// How a run rises.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// In each window.
+    Slope,
+    /// In half of them, and falls in none.
+    Stairs,
+}
+
+impl Shape {
+    fn has(self, level: usize, run: &[Mark]) -> bool {
+        match self {
+            Self::Slope if level == 0 => rising(run),
+            Self::Slope => climbs(run, measure(level)),
+            Self::Stairs => steps(run, measure(level)),
+        }
+    }
 }
 
 /// A run that rises.
@@ -91,30 +155,29 @@ impl<'a> Candidate<'a> {
     fn at(
         level: usize,
         rises: usize,
+        shape: Shape,
         least: u64,
         tracks: &[(&'a Process, &'a Track)],
     ) -> Option<Self> {
         let enough = |t: &Track| t.levels[level].marks.len() > rises && holds(t, level, rises);
         let enough: Tracks<'_> = tracks.iter().filter(|(_, t)| enough(t)).copied().collect();
         let last = |t: &Track| t.last(level, rises + 1).collect::<Vec<_>>();
-        let rising = |run: &[Mark]| {
-            if level == 0 { rising(run) } else { climbs(run, measure(level)) }
-        };
         let growth = |run: &[Mark]| {
             if level == 0 { growth_of(run) } else { grown(run, measure(level)) }
         };
-        let alone: Tracks<'_> = enough.iter().filter(|(_, t)| rising(&last(t))).copied().collect();
+        let alone: Tracks<'_> =
+            enough.iter().filter(|(_, t)| shape.has(level, &last(t))).copied().collect();
         let tracks = if alone.is_empty() {
             enough.into_iter().filter(|(_, t)| growth(&last(t)) > 0).collect()
         } else {
             alone
         };
         let run = sum(&tracks, level, rises + 1);
-        let grows = rising(&run) && growth(&run) >= i64::try_from(least).unwrap_or(i64::MAX);
+        let grows =
+            shape.has(level, &run) && growth(&run) >= i64::try_from(least).unwrap_or(i64::MAX);
         // The newest floor is a window old: a pool that has filled since
         // then stands on it, a leak is above it.
-        let count: u64 = tracks.iter().map(|(_, t)| u64::from(t.count)).sum();
-        let stands = run.last().is_some_and(|m| count <= u64::from(m.floor));
+        let stands = run.last().is_some_and(|m| count(&tracks) <= u64::from(m.floor));
         (grows && !stands).then_some(Self { level, tracks, run })
     }
 
@@ -237,6 +300,18 @@ fn climbs(run: &[Mark], of: fn(&Mark) -> u32) -> bool {
     up && newest * 2 * steps >= grown(run, of)
 }
 
+/// Never falls, rises in half of the windows and in one of the newest two, and in their newer
+/// half by no less than half of what it did in the older.
+fn steps(run: &[Mark], of: fn(&Mark) -> u32) -> bool {
+    let up: Vec<bool> = run.windows(2).map(|w| of(&w[1]) > of(&w[0])).collect();
+    let falls = run.windows(2).any(|w| of(&w[1]) < of(&w[0]));
+    let rises = up.iter().filter(|up| **up).count();
+    let goes_on = up.iter().rev().take(2).any(|up| *up);
+    let (older, newer) = run.split_at(run.len() / 2);
+    let slows = grown(newer, of) * 2 < grown(older, of);
+    !falls && goes_on && rises * 2 >= up.len() && !slows
+}
+
 fn grown(run: &[Mark], of: fn(&Mark) -> u32) -> i64 {
     let (Some(first), Some(last)) = (run.first(), run.last()) else { return 0 };
     i64::from(of(last)) - i64::from(of(first))
@@ -282,6 +357,19 @@ pub(crate) fn grouped<'a, K: Ord>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn batches_are_steps() {
+        let run = |survivors: &[u32]| {
+            let mark = |s: &u32| Mark { survivors: *s, ..Mark::default() };
+            steps(&survivors.iter().map(mark).collect::<Vec<_>>(), measure(1))
+        };
+        assert!(run(&[10, 20, 20, 30, 40, 40, 50]), "every other window");
+        assert!(!run(&[10, 20, 19, 30, 40, 40, 50]), "given back");
+        assert!(!run(&[10, 20, 20, 20, 20, 20, 30]), "a start, and another");
+        assert!(!run(&[10, 20, 30, 40, 50, 50, 50]), "it has ended");
+        assert!(!run(&[10, 30, 50, 60, 60, 60, 64]), "it fills");
+    }
 
     #[test]
     fn runs_are_judged() {

@@ -18,6 +18,7 @@ pub enum Resource {
     Thread,
     Process,
     File,
+    Task,
 }
 
 impl Resource {
@@ -28,6 +29,7 @@ impl Resource {
             Self::Thread => "thread",
             Self::Process => "process",
             Self::File => "file",
+            Self::Task => "task",
         }
     }
 }
@@ -49,7 +51,9 @@ pub enum Rule {
     InheritedUnused,
     RisingFloor,
     Outlived,
+    Excess,
     ThreadGrowth,
+    TaskGrowth,
     Zombie,
     Orphan,
     Headroom,
@@ -57,14 +61,16 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::UnclosedLogHandle,
         Self::DeletedFileHeld,
         Self::CloseWait,
         Self::InheritedUnused,
         Self::RisingFloor,
         Self::Outlived,
+        Self::Excess,
         Self::ThreadGrowth,
+        Self::TaskGrowth,
         Self::Zombie,
         Self::Orphan,
         Self::Headroom,
@@ -79,7 +85,9 @@ impl Rule {
             Self::InheritedUnused => "inherited-unused",
             Self::RisingFloor => "rising-floor",
             Self::Outlived => "outlived",
+            Self::Excess => "excess",
             Self::ThreadGrowth => "thread-growth",
+            Self::TaskGrowth => "task-growth",
             Self::Zombie => "zombie",
             Self::Orphan => "orphan",
             Self::Headroom => "headroom",
@@ -150,9 +158,11 @@ pub struct Leak {
     pub unit_kind: UnitKind,
     /// What is leaked.
     pub resource: Resource,
-    /// Kind of descriptor (an [`crate::source::model::FdKind`]), else the resource.
+    /// Kind of descriptor (an [`crate::source::model::FdKind`]); of tasks their runtime;
+    /// else the resource.
     pub kind: String,
-    /// What its members share: path template, printable.
+    /// What its members share, printable: path template; of threads their name; of tasks
+    /// the function.
     pub cohort: String,
     /// Rules that fired.
     pub rules: Vec<Rule>,

@@ -1,7 +1,9 @@
 //! The documents of `/api/v1`: what the agent writes and `status`, `explain`
 //! and `top` read.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,8 +13,9 @@ use super::snapshot::Snapshot;
 use crate::attribution::unit::UnitKind;
 use crate::cleanup::record::ActionRecord;
 use crate::detection::verdict::{Leak, State};
-use crate::ledger::view::UnitView;
-use crate::source::model::{FdKind, SourceState};
+use crate::ledger::baseline::{Baseline, CohortKey, Era};
+use crate::ledger::view::{TasksView, UnitView};
+use crate::source::model::{FdKind, SourceState, TaskCount};
 
 /// `/api/v1/units`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -68,8 +71,72 @@ pub struct UnitDoc {
     pub denied_processes: u64,
     /// Open verdicts, without warnings about limits.
     pub leaks: u64,
+    /// Where its cohorts came to rest in this life and earlier ones, as far as learned.
+    #[serde(default)]
+    pub baselines: Vec<BaselineDoc>,
     /// Recent totals of open descriptors, oldest first.
     pub history: Vec<u64>,
+    /// Async tasks, where the config asks for them.
+    #[serde(default)]
+    pub async_tasks: Option<AsyncTasksDoc>,
+}
+
+/// Async tasks of a unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AsyncTasksDoc {
+    /// Begun and not ended; null where they cannot be counted.
+    pub alive: Option<u64>,
+    /// Begun while they were counted.
+    pub spawned: u64,
+    /// Of those, ended.
+    pub ended: u64,
+    /// The functions that most of them run, at most 50.
+    pub functions: Vec<AsyncFunctionDoc>,
+    /// Why those of some process are not counted, and what would help.
+    pub note: Option<String>,
+}
+
+/// Async tasks that run one function.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AsyncFunctionDoc {
+    /// The function whose future they are.
+    pub function: String,
+    /// Begun and not ended.
+    pub alive: u64,
+    /// Begun, in the present processes.
+    pub spawned: u64,
+    /// Of those, ended.
+    pub ended: u64,
+    /// Ended without having been seen to begin.
+    pub unseen: u64,
+}
+
+/// What was learned of a cohort.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaselineDoc {
+    /// Kind of descriptor, or `thread`.
+    pub kind: String,
+    /// What the members share.
+    pub cohort: String,
+    /// By version of the service, the present one last, and the one before it.
+    pub versions: Vec<VersionDoc>,
+}
+
+/// What was learned under one version of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionDoc {
+    /// Its main executable; null where it could not be seen.
+    pub exe: Option<String>,
+    /// Bytes of that file.
+    pub size: Option<u64>,
+    /// When that file was last written to.
+    pub modified: Option<Timestamp>,
+    /// When a cohort first came to rest under it.
+    pub since: Timestamp,
+    /// When one was last seen at rest.
+    pub until: Timestamp,
+    /// At how many its newest lives came to rest, newest last; at most eight.
+    pub rested_at: Vec<u32>,
 }
 
 /// The process of a unit that is nearest to its descriptor limit.
@@ -171,7 +238,47 @@ fn unit_doc(view: &UnitView, leaks: &[Leak]) -> UnitDoc {
         limit_nofile_soft: systemd.and_then(|s| s.limit_nofile_soft),
         denied_processes: view.denied_processes,
         leaks: rank::open_leaks(leaks, &view.unit.name),
+        baselines: view.baselines.iter().map(|(key, b)| baseline_doc(key, b)).collect(),
         history: view.history.clone(),
+        async_tasks: view.tasks.as_ref().map(tasks_doc),
+    }
+}
+
+/// Functions of one unit that are told.
+const MAX_FUNCTIONS: usize = 50;
+
+fn tasks_doc(tasks: &TasksView) -> AsyncTasksDoc {
+    let mut kinds: Vec<_> = tasks.kinds.iter().collect();
+    kinds.sort_by_key(|(function, count)| (Reverse(count.alive), *function));
+    let function = |(function, count): (&Arc<str>, &TaskCount)| AsyncFunctionDoc {
+        function: function.to_string(),
+        alive: count.alive,
+        spawned: count.spawned,
+        ended: count.ended,
+        unseen: count.unseen,
+    };
+    AsyncTasksDoc {
+        alive: tasks.alive,
+        spawned: tasks.spawned,
+        ended: tasks.ended,
+        functions: kinds.into_iter().take(MAX_FUNCTIONS).map(function).collect(),
+        note: tasks.blind.clone(),
+    }
+}
+
+fn baseline_doc(key: &CohortKey, baseline: &Baseline) -> BaselineDoc {
+    let version = |era: &Era| VersionDoc {
+        exe: era.version.as_ref().map(|v| v.exe.clone()),
+        size: era.version.as_ref().map(|v| v.size),
+        modified: era.version.as_ref().map(|v| v.modified),
+        since: era.since,
+        until: era.until,
+        rested_at: era.rests.iter().map(|rest| rest.at).collect(),
+    };
+    BaselineDoc {
+        kind: key.kind.to_string(),
+        cohort: key.cohort.to_string(),
+        versions: baseline.eras.iter().map(version).collect(),
     }
 }
 
@@ -213,7 +320,9 @@ mod tests {
             "limit_nofile_soft",
             "denied_processes",
             "leaks",
+            "baselines",
             "history",
+            "async_tasks",
         ];
         want.sort_unstable();
         assert_eq!(keys(deployer), want);

@@ -17,7 +17,9 @@ mod procfs;
 mod records;
 #[cfg(test)]
 mod replay_tests;
+mod tasks;
 mod trace;
+mod unwind;
 
 pub use self::audit::audit;
 pub use self::btf::btf;
@@ -27,13 +29,17 @@ pub use self::openers::openers;
 pub use self::paths::{cgroup, template};
 pub use self::procfs::procfs;
 pub use self::records::records;
+pub use self::tasks::tasks;
 pub use self::trace::trace;
+#[cfg(test)]
+pub(crate) use self::unwind::question;
+pub use self::unwind::unwind;
 
 /// Takes bytes; panics where something does not hold of them.
 pub type Target = fn(&[u8]);
 
 /// Every target by name: `fuzz/fuzz_targets/NAME.rs`, seeds in `fuzz/seeds/NAME`.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("audit", audit),
     ("btf", btf),
     ("cgroup", cgroup),
@@ -42,8 +48,10 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("openers", openers),
     ("procfs", procfs),
     ("records", records),
+    ("tasks", tasks),
     ("template", template),
     ("trace", trace),
+    ("unwind", unwind),
 ];
 
 /// A name as it may be shown: nothing that drives a terminal or breaks a line.

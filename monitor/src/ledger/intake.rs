@@ -1,5 +1,6 @@
 //! Takes the descriptors of a process from a census.
 
+use core::net::IpAddr;
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,6 +16,9 @@ use crate::time::Boottime;
 /// The rule that judges floors: what it leaves out is not counted for one.
 const FLOOR_RULE: &str = "rising-floor";
 
+/// Most of [`Process::closed_late`]: who closes so many is no leak of fewer.
+const MOST_CLOSED_LATE: usize = 1024;
+
 /// The present census, as far as every process shares it.
 pub(super) struct Look {
     /// When it began.
@@ -27,6 +31,10 @@ pub(super) struct Look {
     pub probes: bool,
     /// How long a window is.
     pub window: Duration,
+    /// A connection that is kept for so long after its peer has gone is kept late.
+    pub stale_after: Duration,
+    /// How long it is remembered that such a one was closed.
+    pub remembered: Duration,
 }
 
 impl Look {
@@ -77,6 +85,12 @@ impl Ledger {
         if !fds.is_sorted_by_key(|f| f.fd) {
             fds.sort_by_key(|f| f.fd);
         }
+        while p.closed_late.front().is_some_and(|(at, _)| look.now.since(*at) > look.remembered) {
+            p.closed_late.pop_front();
+        }
+        p.listens.clear();
+        p.listens
+            .extend(fds.iter().filter_map(|f| f.socket.filter(|s| s.listens())).map(|s| s.port));
         let known_cohorts = p.slots.len();
         let first_look = p.detailed.is_none();
         let before = std::mem::take(&mut p.held);
@@ -95,7 +109,7 @@ impl Ledger {
                 // opened again, and the kernel gave it the same address. That of one
                 // which was being opened then comes late.
                 sample.birth.is_some_and(|n| {
-                    b.birth != Some(n)
+                    b.birth.is_none_or(|known| !same_birth(known, n))
                         && Look::may_be_born(p, n)
                         && (b.birth.is_some() || b.since < p.seen_at() || n.at > p.seen_at())
                 })
@@ -154,6 +168,12 @@ impl Ledger {
             h.opened = birth.at.min(h.opened);
             h.set(held_flags::OPENED_KNOWN, true);
         }
+        if let (Some(known), Some(now)) = (&mut h.birth, sample.birth.filter(|n| n.stack.is_some()))
+            && same_birth(*known, now)
+        {
+            // Its stack has been unwound since.
+            known.stack = now.stack;
+        }
         if h.position != sample.position {
             (h.position, h.moved) = (sample.position, look.now);
         }
@@ -184,7 +204,9 @@ impl Ledger {
             None => {}
         }
         h.set(held_flags::SHARED, partner.is_some());
-        if h.path != sample.path || p.reclassify {
+        let peer = peer(sample);
+        if h.path != sample.path || p.reclassify || h.peer != peer {
+            h.peer = peer;
             h.path = sample.path.clone();
             self.classify(p, &mut h, sample);
         }
@@ -203,7 +225,9 @@ impl Ledger {
     ) -> Held {
         let birth = sample.birth.filter(|b| Look::may_be_born(p, *b));
         if sample.birth.is_some() && birth.is_none() {
-            let unclosed = old.is_some_and(|o| o.birth == sample.birth);
+            let same =
+                |o: &Held| o.birth.is_some_and(|b| sample.birth.is_some_and(|n| same_birth(b, n)));
+            let unclosed = old.is_some_and(same);
             self.correct(if unclosed { "unseen_close" } else { "stale_birth" });
         } else if birth.is_none() && look.probes && !first_look {
             self.correct("unseen_open");
@@ -233,6 +257,7 @@ impl Ledger {
             device: sample.device,
             slot: NO_SLOT,
             partner: partner.unwrap_or(0),
+            peer: peer(sample),
             kind: sample.kind,
             flags: 0,
             ignored: 0,
@@ -268,7 +293,7 @@ impl Ledger {
             h.slot = NO_SLOT;
             return;
         }
-        let template = template::template(h.kind, sample);
+        let template = template::template(h.kind, sample, &p.listens);
         let state = self.units.get(&p.unit.name);
         let template = match state.and_then(|s| s.collapsed_to(&template)) {
             Some(collapsed) => Cow::Owned(collapsed),
@@ -289,6 +314,18 @@ impl Ledger {
     }
 }
 
+/// FNV-1a of address and port of the other side; 0 for none.
+fn peer(sample: &FdSample) -> u32 {
+    let Some(peer) = sample.socket.and_then(|s| s.peer) else { return 0 };
+    let port = peer.port().to_le_bytes();
+    let bytes = match peer.ip() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
+    };
+    let step = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+    bytes.iter().chain(&port).fold(0x811c_9dc5, step).max(1)
+}
+
 fn peer_gone(sample: &FdSample) -> bool {
     sample.socket.is_some_and(SocketState::close_wait)
 }
@@ -299,4 +336,19 @@ fn retire(p: &mut Process, gone: &Held, look: &Look) {
         let (age, seen) = (look.now.since(gone.opened), look.now.since(gone.since));
         p.cohorts[gone.slot as usize].track.retire(age, seen, look.window);
     }
+    if late(gone, look) && p.closed_late.len() < MOST_CLOSED_LATE {
+        p.closed_late.push_back((look.now, gone.slot));
+    }
+}
+
+/// Closed after all: it had waited so long that a rule may have held it against its process.
+fn late(gone: &Held, look: &Look) -> bool {
+    let log = gone.kind == FdKind::Log && gone.is(held_flags::WRITABLE);
+    let since = [gone.peer_gone, gone.deleted, if log { gone.moved } else { Boottime(0) }];
+    since.iter().any(|at| at.0 != 0 && look.now.since(*at) >= look.stale_after)
+}
+
+/// The same opening, though more may be known of it by now.
+fn same_birth(one: FdBirth, other: FdBirth) -> bool {
+    (one.at, one.tid) == (other.at, other.tid)
 }

@@ -1,11 +1,12 @@
 //! Lives of a unit: when one begins, which process is its main one, when it ends.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::attribution::unit::Unit;
-use crate::ledger::template::directory;
+use crate::ledger::balance::{Balance, Subject};
+use crate::ledger::template::{collapsed, directory};
 use crate::source::model::{
     FdKind, InvocationId, KernelStr, Lifetimes, ProcessId, SystemdUnit, UnitFlows,
 };
@@ -65,6 +66,12 @@ pub(crate) struct UnitState {
     pub flows: Option<UnitFlows>,
     /// What they were when the present life began.
     pub flows_before: Option<UnitFlows>,
+    /// Async tasks that were spawned and that ended while they were counted.
+    pub tasks: Option<(u64, u64)>,
+    /// What it has beside its load, while the probes are attached.
+    pub balances: BTreeMap<Subject, Balance>,
+    /// Kinds and cohorts that leak in the present life: nothing is learned from them.
+    pub distrusted: BTreeSet<(Arc<str>, Arc<str>)>,
     /// What systemd says of it.
     pub systemd: Option<Arc<SystemdUnit>>,
     /// Its present life in systemd's count; kept while systemd is not to be asked.
@@ -95,6 +102,9 @@ impl UnitState {
             history: VecDeque::new(),
             flows: None,
             flows_before: None,
+            tasks: None,
+            balances: BTreeMap::new(),
+            distrusted: BTreeSet::new(),
             systemd: None,
             invocation_id: None,
             unsettled: false,
@@ -118,6 +128,8 @@ impl UnitState {
     /// Begins the next life.
     pub fn begin(&mut self, at: Boottime) {
         self.flows_before = None;
+        self.balances.clear();
+        self.distrusted.clear();
         if self.invocation > 0 {
             while self.past.len() >= PAST_LIVES {
                 self.past.pop_front();
@@ -161,8 +173,8 @@ impl UnitState {
         let dir = directory(template);
         match (self.collapse_level, dir) {
             (2, _) => Some("*".to_owned()),
-            (1, Some(dir)) => Some(format!("{dir}/{{*}}")),
-            (0, Some(dir)) if self.collapsed.contains(dir) => Some(format!("{dir}/{{*}}")),
+            (1, Some(dir)) => Some(collapsed(dir)),
+            (0, Some(dir)) if self.collapsed.contains(dir) => Some(collapsed(dir)),
             _ => None,
         }
     }

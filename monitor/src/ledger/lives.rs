@@ -90,6 +90,7 @@ impl Ledger {
                 p.forget_windows();
             }
             p.exe = sample.exe.clone();
+            p.exe_file = sample.exe_file;
         }
         if p.cmdline != sample.cmdline {
             p.cmdline = sample.cmdline.clone();

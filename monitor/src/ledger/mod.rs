@@ -3,6 +3,9 @@
 //! The census is the truth; what probes said is kept where it fits and counted
 //! as a correction where it does not. See `docs/detection.md`.
 
+pub(crate) mod asynctasks;
+pub(crate) mod balance;
+pub mod baseline;
 mod collapse;
 mod descriptions;
 mod intake;
@@ -29,16 +32,20 @@ use std::time::Duration;
 use crate::attribution::managed::Managed;
 use crate::attribution::unit::Unit;
 use crate::config::model::Config;
+use crate::ledger::baseline::Baselines;
 use crate::ledger::descriptions::Descriptions;
 use crate::ledger::invocation::UnitState;
 use crate::ledger::openers::Openers;
 use crate::ledger::patterns::Patterns;
 use crate::ledger::process::{Held, Process};
-use crate::ledger::track::Window;
+use crate::ledger::track::{LEVELS, Window};
 use crate::source::model::{
     Depth, FdTable, KernelStr, Observation, Opener, OpenerKey, ProcessId, TaskEvent, UnitFlows,
 };
 use crate::time::{Boottime, ClockPair};
+
+/// So many times `windows` windows it is remembered that what had waited long was closed.
+pub(crate) const REMEMBERED: u32 = 4;
 
 /// Forks remembered between two censuses, to know the parent of a process
 /// whose parent has gone by then.
@@ -51,6 +58,7 @@ pub struct Ledger {
     window: Window,
     windows: u32,
     warmup: Duration,
+    stale_after: Duration,
     clock: ClockPair,
     /// Censuses so far.
     looks: u64,
@@ -71,6 +79,7 @@ pub struct Ledger {
     stacks: BTreeMap<u32, Vec<u64>>,
     openers: Openers,
     pids_max: BTreeMap<KernelStr, u64>,
+    baselines: Baselines,
     /// Child to parent, since the last census and the one before.
     forks: [BTreeMap<ProcessId, ProcessId>; 2],
     /// Gone or come without a task event so far, and since which census.
@@ -99,6 +108,7 @@ impl Ledger {
             window: Window::new(config.detection.window, config.detection.windows),
             windows: config.detection.windows,
             warmup: config.detection.warmup,
+            stale_after: config.detection.stale_after,
             clock: ClockPair { boot: Boottime(0), wall: jiff::Timestamp::UNIX_EPOCH },
             looks: 0,
             previous: None,
@@ -114,6 +124,7 @@ impl Ledger {
             stacks: BTreeMap::new(),
             openers: Openers::default(),
             pids_max: BTreeMap::new(),
+            baselines: Baselines::default(),
             forks: [BTreeMap::new(), BTreeMap::new()],
             unexplained_exits: BTreeMap::new(),
             unexplained_forks: BTreeMap::new(),
@@ -133,6 +144,7 @@ impl Ledger {
         self.max_units = config.watch.max_units.max(1);
         let detection = &config.detection;
         self.warmup = detection.warmup;
+        self.stale_after = detection.stale_after;
         if detection.window != self.window.length() || detection.windows != self.windows {
             self.window = Window::new(detection.window, detection.windows);
             self.windows = detection.windows;
@@ -188,6 +200,8 @@ impl Ledger {
             previous: self.previous,
             probes: both,
             window: self.window.length(),
+            stale_after: self.stale_after,
+            remembered: self.window.length() * self.windows * REMEMBERED,
         };
         self.descriptions.begin(whole);
         for (sample, id) in obs.processes.iter().zip(&ids) {
@@ -216,11 +230,16 @@ impl Ledger {
         for name in &grown {
             self.collapse(name);
         }
-        self.turn_window(now);
+        self.take_tasks(std::mem::take(&mut obs.async_tasks), now);
+        let turned = self.turn_window(now);
         self.fd_probes = fd_probes.then(|| self.fd_probes.unwrap_or(now));
         self.take_units(now, obs.flows);
         self.previous = Some(obs.began);
         self.clock = obs.at;
+        self.weigh(turned);
+        if turned.is_some() && self.window.ended(LEVELS - 1) {
+            self.learn();
+        }
     }
 
     /// Takes in what happened between two censuses: best effort, and nothing
@@ -278,6 +297,10 @@ impl Ledger {
         self.units.get(name)
     }
 
+    pub(crate) fn units(&self) -> impl Iterator<Item = &UnitState> {
+        self.units.values()
+    }
+
     pub(crate) fn window(&self) -> &Window {
         &self.window
     }
@@ -311,8 +334,9 @@ impl Ledger {
     /// how many each has lost since the agent started.
     pub(crate) fn losses(&self, now: Boottime, span: Duration) -> Vec<(&str, u64)> {
         let recent = |(n, at): &(u64, Boottime)| *n > 0 && now.since(*at) <= span;
-        // A name that comes a look later is no doubt about what leaks.
-        let recent = self.lost.iter().filter(|(source, lost)| recent(lost) && *source != "symbols");
+        // A name that comes later, or by frame pointers, is no doubt about what leaks.
+        let names = |source: &str| matches!(source, "symbols" | "stack_copies");
+        let recent = self.lost.iter().filter(|(source, lost)| recent(lost) && !names(source));
         recent.map(|(source, (n, _))| (source.as_str(), *n)).collect()
     }
 
@@ -320,9 +344,10 @@ impl Ledger {
         *self.corrections.entry(cause.to_owned()).or_default() += 1;
     }
 
-    fn turn_window(&mut self, now: Boottime) {
+    /// How long the window was that this census has ended.
+    fn turn_window(&mut self, now: Boottime) -> Option<Duration> {
         if !self.window.census(now) {
-            return;
+            return None;
         }
         let (began, warmup) = (self.window.began(), self.warmup);
         for p in self.processes.values_mut() {
@@ -330,6 +355,7 @@ impl Ledger {
             let whole = p.first_seen <= began && p.alive() && p.sight != process::Sight::Denied;
             if whole && began >= p.warm_from + warmup {
                 p.close_window(&self.window);
+                p.close_tasks(&self.window, warmup);
             } else {
                 p.forget_windows();
                 p.open_window();
@@ -337,5 +363,6 @@ impl Ledger {
         }
         self.window.turn(now);
         self.templates.retain(|t| Arc::strong_count(t) > 1);
+        Some(now.since(began))
     }
 }

@@ -1,13 +1,14 @@
 //! What the ledger keeps of a process and of its descriptors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::attribution::unit::Unit;
+use crate::ledger::asynctasks::Tasks;
 use crate::ledger::patterns::RuleSet;
 use crate::ledger::track::{Cohort, End, LEVELS, Track, Window, windows_of};
 use crate::source::model::{
-    FdBirth, FdKind, FdSample, FdTable, KernelStr, ProcessId, ProcessSample,
+    ExeFile, FdBirth, FdKind, FdSample, FdTable, KernelStr, ProcessId, ProcessSample,
 };
 use crate::time::Boottime;
 
@@ -68,6 +69,8 @@ pub(crate) struct Held {
     pub slot: u32,
     /// Serial of another holder while shared.
     pub partner: u32,
+    /// Stands for the peer of a socket, 0 without one: a socket may be given another.
+    pub peer: u32,
     /// Kind; `Log` where the patterns say so.
     pub kind: FdKind,
     /// See [`held_flags`].
@@ -144,6 +147,8 @@ pub(crate) struct Process {
     pub comm: KernelStr,
     /// Executable.
     pub exe: Option<KernelStr>,
+    /// Which file that is.
+    pub exe_file: Option<ExeFile>,
     /// Arguments.
     pub cmdline: KernelStr,
     /// Cgroup.
@@ -168,6 +173,8 @@ pub(crate) struct Process {
     pub zombie_looks: u32,
     /// Threads.
     pub threads: Track,
+    /// Async tasks, where they are asked for.
+    pub tasks: Option<Tasks>,
     /// Fewest threads seen.
     pub fewest_threads: u32,
     /// Soft `RLIMIT_NOFILE`.
@@ -176,6 +183,11 @@ pub(crate) struct Process {
     pub sight: Sight,
     /// Begin and end of the last census that saw each of them.
     pub detailed: Option<(Boottime, Boottime)>,
+    /// When it closed what had waited for `stale_after` (connections without a peer, deleted
+    /// files, logs that nobody wrote to), in the last windows, and of which slot.
+    pub closed_late: VecDeque<(Boottime, u32)>,
+    /// Ports that it listens on.
+    pub listens: Vec<u16>,
     /// Descriptors, by number.
     pub held: Vec<Held>,
     /// Cohorts by slot.
@@ -206,6 +218,7 @@ impl Process {
             parent: None,
             comm: sample.comm.clone(),
             exe: sample.exe.clone(),
+            exe_file: sample.exe_file,
             cmdline: sample.cmdline.clone(),
             cgroup: sample.cgroup.clone(),
             unit,
@@ -218,10 +231,13 @@ impl Process {
             zombie_since: None,
             zombie_looks: 0,
             threads: Track::of(sample.threads),
+            tasks: None,
             fewest_threads: sample.threads,
             max_fds: sample.max_fds,
             sight: Sight::Denied,
             detailed: None,
+            closed_late: VecDeque::new(),
+            listens: Vec::new(),
             held: Vec::new(),
             cohorts: Vec::new(),
             slots: BTreeMap::new(),
@@ -283,6 +299,7 @@ impl Process {
         (self.windows, self.in_a_row) = ([0; LEVELS], 0);
         self.total.forget();
         self.threads.forget();
+        self.tasks.iter_mut().for_each(Tasks::forget);
         self.cohorts.iter_mut().for_each(|c| c.track.forget());
     }
 
@@ -328,6 +345,8 @@ impl Process {
     /// Starts a window without ending one.
     pub fn open_window(&mut self) {
         self.threads.open();
+        let tasks = self.tasks.iter_mut().flat_map(|t| t.kinds.values_mut());
+        tasks.for_each(|c| c.track.open());
         self.total.open();
         for c in &mut self.cohorts {
             c.track.open();

@@ -1,34 +1,66 @@
 //! Path templates: what the members of a cohort have in common.
 
+use core::net::IpAddr;
 use std::borrow::Cow;
 
 use crate::ledger::patterns::log_family;
-use crate::source::model::{FdKind, FdSample};
+use crate::source::model::{FdKind, FdSample, SocketState};
 use crate::text;
 
-/// What descriptors that should behave alike share.
-pub(crate) fn template(kind: FdKind, sample: &FdSample) -> Cow<'static, str> {
+/// From here on ports are given out to whoever asks, one after the other, and say nothing
+/// (`ip_local_port_range` begins here unless somebody has changed it).
+const EPHEMERAL: u16 = 32_768;
+
+/// What descriptors that should behave alike share; `listens` says on which ports their
+/// process listens.
+pub(crate) fn template(kind: FdKind, sample: &FdSample, listens: &[u16]) -> Cow<'static, str> {
     let path = sample.path.as_bytes();
     match kind {
         FdKind::Log => Cow::Owned(of_path(log_family(path))),
-        // A listening and a connected socket are one template: their state
-        // moves, the call site does not.
-        FdKind::Socket => match sample.socket.map(|s| (s.family, s.sock_type)) {
-            Some((1, _)) => "unix".into(),
-            Some((2 | 10, 1)) => "tcp".into(),
-            Some((2 | 10, 2)) => "udp".into(),
-            Some((16, _)) => "netlink".into(),
-            Some((17, _)) => "packet".into(),
-            _ => "socket".into(),
-        },
+        FdKind::Socket => of_socket(sample.socket, listens),
         _ if path.first() == Some(&b'/') => Cow::Owned(of_path(path)),
         _ => kind.as_str().into(),
     }
 }
 
-/// The directory of a template, for collapsing; none for what has no path.
+/// Its peer where this side has connected, its port where it was accepted: one call site
+/// each, most often. The state is not in it: it moves.
+fn of_socket(socket: Option<SocketState>, listens: &[u16]) -> Cow<'static, str> {
+    let Some(s) = socket else { return "socket".into() };
+    let protocol = match (s.family, s.sock_type) {
+        (1, _) => return "unix".into(),
+        (16, _) => return "netlink".into(),
+        (17, _) => return "packet".into(),
+        (2 | 10, 1) => "tcp",
+        (2 | 10, 2) => "udp",
+        _ => return "socket".into(),
+    };
+    let Some(peer) = s.peer else { return protocol.into() };
+    // Who has accepted may have closed what it listens on, or never had it.
+    let accepted = listens.contains(&s.port) || (s.port < EPHEMERAL && peer.port() >= EPHEMERAL);
+    let port = |port: u16| {
+        if port < EPHEMERAL { port.to_string() } else { "{n}".to_owned() }
+    };
+    Cow::Owned(match (accepted, peer.ip()) {
+        (true, _) => format!("{protocol} on :{}", port(s.port)),
+        (false, IpAddr::V4(ip)) => format!("{protocol} to {ip}:{}", port(peer.port())),
+        (false, IpAddr::V6(ip)) => format!("{protocol} to [{ip}]:{}", port(peer.port())),
+    })
+}
+
+/// The directory of a template, for collapsing, and of a peer its protocol; none for what
+/// has neither.
 pub(crate) fn directory(template: &str) -> Option<&str> {
-    template.starts_with('/').then(|| template.rsplit_once('/').map_or("", |(dir, _)| dir))
+    if template.starts_with('/') {
+        return Some(template.rsplit_once('/').map_or("", |(dir, _)| dir));
+    }
+    ["tcp to", "udp to"].into_iter().find(|protocol| template.starts_with(protocol))
+}
+
+/// What stands for all templates of a directory.
+pub(crate) fn collapsed(directory: &str) -> String {
+    let peers = !directory.is_empty() && !directory.starts_with('/');
+    if peers { format!("{directory} {{*}}") } else { format!("{directory}/{{*}}") }
 }
 
 /// Numbers become `{n}`, hexadecimal runs and uuids `{hex}`, random names `{x}`.
@@ -185,6 +217,35 @@ mod tests {
     }
 
     #[test]
+    fn sockets_are_told_apart_by_their_peer() {
+        let socket = |family, kind, port, peer: Option<&str>| {
+            let peer = peer.map(|peer| peer.parse().unwrap());
+            Some(SocketState { port, peer, ..SocketState::new(family, kind, 1) })
+        };
+        for (socket, want) in [
+            (None, "socket"),
+            (socket(1, 1, 0, None), "unix"),
+            (socket(16, 3, 0, None), "netlink"),
+            (socket(2, 1, 0, None), "tcp"),
+            (socket(2, 1, 45_000, Some("10.0.0.7:5432")), "tcp to 10.0.0.7:5432"),
+            (socket(10, 1, 45_000, Some("[fd00::7]:443")), "tcp to [fd00::7]:443"),
+            (socket(10, 2, 45_000, Some("10.0.0.7:53")), "udp to 10.0.0.7:53"),
+            // It listens there.
+            (socket(2, 1, 8080, Some("10.0.0.9:700")), "tcp on :8080"),
+            (socket(2, 1, 60_001, Some("10.0.0.9:50000")), "tcp on :{n}"),
+            // Whoever has connected from a port that was given out has been accepted.
+            (socket(2, 1, 22, Some("10.0.0.9:50000")), "tcp on :22"),
+            (socket(2, 1, 45_000, Some("10.0.0.7:50051")), "tcp to 10.0.0.7:{n}"),
+        ] {
+            assert_eq!(of_socket(socket, &[8080, 60_001]), want, "{socket:?}");
+        }
+        assert_eq!(directory("tcp to 10.0.0.7:5432").map(collapsed).unwrap(), "tcp to {*}");
+        assert_eq!(directory("/srv/x").map(collapsed).unwrap(), "/srv/{*}");
+        assert_eq!(directory("/x").map(collapsed).unwrap(), "/{*}");
+        assert_eq!(directory("tcp on :80"), None);
+    }
+
+    #[test]
     fn scratch_files_are_known() {
         for (path, want) in [
             ("/tmp/#1234", true),
@@ -197,5 +258,26 @@ mod tests {
         ] {
             assert_eq!(is_scratch(path.as_bytes()), want, "{path}");
         }
+    }
+
+    #[test]
+    fn a_socket_that_is_given_another_peer_is_told_by_that() {
+        use crate::attribution::unit::UnitKind;
+        use crate::ledger::testing::World;
+
+        let mut w = World::new();
+        let p = w.spawn(("app.service", UnitKind::Service), 1, "/usr/bin/app");
+        let fd = w.connect(p);
+        let mut told = Vec::new();
+        for peer in [None, Some("10.0.0.7:53"), Some("10.0.0.8:53"), None] {
+            w.fd(p, fd).socket.as_mut().unwrap().peer = peer.map(|peer| peer.parse().unwrap());
+            w.look();
+            let process = w.ledger.processes().find(|q| q.id.pid == p).unwrap();
+            let held = &process.held[0];
+            let cohort = &process.cohorts[held.slot as usize];
+            assert_eq!((process.held.len(), cohort.track.count), (1, 1));
+            told.push(cohort.template.to_string());
+        }
+        assert_eq!(told, ["tcp", "tcp to 10.0.0.7:53", "tcp to 10.0.0.8:53", "tcp"]);
     }
 }

@@ -10,9 +10,11 @@ use crate::detection::finding::{Finding, Strength};
 use crate::detection::verdict::{Leak, State};
 use crate::detection::{Change, Docket};
 use crate::ledger::Ledger;
+use crate::ledger::baseline::CohortKey;
 use crate::source::model::{
     BootId, Depth, FdBirth, FdKind, FdSample, FdTable, KernelStr, Observation, ProcessId,
-    ProcessSample, SocketState, SourceFigures, SourceState, SystemdUnit, TaskEvent, UnitFlows,
+    ProcessSample, ProcessTasks, SocketState, SourceFigures, SourceState, SystemdUnit, TaskEvent,
+    UnitFlows,
 };
 use crate::time::{Boottime, ClockPair};
 
@@ -58,6 +60,8 @@ pub(crate) struct World {
     inodes: BTreeMap<String, u64>,
     /// What systemd says, by cgroup.
     pub systemd: BTreeMap<KernelStr, Arc<SystemdUnit>>,
+    /// Async tasks, by pid.
+    pub async_tasks: BTreeMap<u32, ProcessTasks>,
 }
 
 impl World {
@@ -84,6 +88,7 @@ impl World {
             next_pid: 100,
             inodes: BTreeMap::new(),
             systemd: BTreeMap::new(),
+            async_tasks: BTreeMap::new(),
             config,
         }
     }
@@ -99,6 +104,7 @@ impl World {
             ppid: parent,
             comm: program.rsplit('/').next().unwrap().into(),
             exe: Some(program.into()),
+            exe_file: None,
             cmdline: cmdline.into(),
             uid: Some(0),
             cgroup: KernelStr::from(format!("/system.slice/{name}").as_str()),
@@ -160,7 +166,7 @@ impl World {
         let fd = self.open(pid, &name);
         let f = self.fd(pid, fd);
         f.kind = FdKind::Socket;
-        f.socket = Some(SocketState { family: 2, sock_type: 1, state: 1 });
+        f.socket = Some(SocketState::new(2, 1, 1));
         fd
     }
 
@@ -181,6 +187,23 @@ impl World {
         flow.opened += times;
         flow.closed += times;
         flow.lifetimes.buckets[bucket] += times;
+    }
+
+    /// All that ended of a kind lived so long together, beside what was said before.
+    pub fn fds_lived(&mut self, unit: &str, kind: FdKind, together: Duration) {
+        let flow = self.counted.entry(unit.into()).or_default().fds.entry(kind).or_default();
+        flow.lifetimes.sum_ns += together.as_nanos() as u64;
+    }
+
+    /// They saw so many threads of a unit end, each after so long.
+    pub fn threads_ended(&mut self, unit: &str, times: u64, after: Duration) {
+        let unit = self.counted.entry(unit.into()).or_default();
+        let flow = unit.threads.get_or_insert_default();
+        flow.opened += times;
+        flow.closed += times;
+        flow.lifetimes.sum_ns += times * after.as_nanos() as u64;
+        let bucket = u64::BITS - (after.as_micros() as u64).leading_zeros();
+        flow.lifetimes.buckets[bucket as usize] += times;
     }
 
     fn free(&mut self, pid: u32) -> u32 {
@@ -298,6 +321,7 @@ impl World {
             openers: std::mem::take(&mut self.openers),
             pids_max: BTreeMap::new(),
             systemd: self.systemd.clone(),
+            async_tasks: self.async_tasks.clone(),
             sources: vec![source(
                 "census",
                 if self.exact { "iter/task_file" } else { "proc" },
@@ -319,7 +343,15 @@ impl World {
 
     fn judge(&mut self) {
         let at = self.clock();
-        self.changes.extend(self.docket.judge(&self.ledger, &self.config, at));
+        let changes = self.docket.judge(&self.ledger, &self.config, at);
+        for change in changes.iter().filter(|change| change.to == State::Confirmed) {
+            self.ledger.distrust(&CohortKey {
+                unit: change.leak.unit.clone(),
+                kind: change.leak.kind.as_str().into(),
+                cohort: change.leak.cohort.as_str().into(),
+            });
+        }
+        self.changes.extend(changes);
     }
 
     /// Several of them.

@@ -196,10 +196,10 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Windows of `length`, with history for `windows` rises twice over: once
-    /// to find a rise and once more to see that it has stopped.
+    /// Windows of `length`, with history for `windows` rises three times over: in the
+    /// longest windows that is the day for which what rises slowly is given time.
     pub fn new(length: Duration, windows: u32) -> Self {
-        let keep = (2 * windows as usize + 2).min(MAX_MARKS);
+        let keep = (3 * windows as usize + 2).min(MAX_MARKS);
         Self {
             length,
             index: 0,
@@ -224,6 +224,11 @@ impl Window {
     /// Whether the window of a level ends together with the present one.
     pub fn ends_with(&self, level: usize) -> bool {
         (self.closed + 1).is_multiple_of(windows_of(level))
+    }
+
+    /// Whether the window of a level ended with the newest one.
+    pub fn ended(&self, level: usize) -> bool {
+        self.closed > 0 && self.closed.is_multiple_of(windows_of(level))
     }
 
     /// How long one is.

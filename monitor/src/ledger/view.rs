@@ -6,7 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::attribution::unit::Unit;
-use crate::source::model::{FdKind, SystemdUnit, UnitFlows};
+use crate::ledger::baseline::{Baseline, CohortKey};
+use crate::source::model::{FdKind, SystemdUnit, TaskCount, UnitFlows};
 
 /// The process of a unit that is nearest to its descriptor limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,21 @@ pub struct WorstProcess {
     pub open_fds: u64,
     /// Its soft `RLIMIT_NOFILE`; `None` where unlimited or unreadable.
     pub max_fds: Option<u64>,
+}
+
+/// Async tasks of a unit, by its runtimes' own word.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TasksView {
+    /// Begun and not ended, of processes where they are counted; `None` where of none.
+    pub alive: Option<u64>,
+    /// Begun since the agent watches the unit.
+    pub spawned: u64,
+    /// Of those, ended.
+    pub ended: u64,
+    /// By the function whose future they run.
+    pub kinds: BTreeMap<Arc<str>, TaskCount>,
+    /// Why they are not counted, of some process.
+    pub blind: Option<String>,
 }
 
 /// One unit. `None` means not seen (permission), never zero.
@@ -53,8 +69,12 @@ pub struct UnitView {
     pub tasks_max: Option<u64>,
     /// What systemd says of it, where it does.
     pub systemd: Option<Arc<SystemdUnit>>,
+    /// Async tasks, where the config asks for them.
+    pub tasks: Option<TasksView>,
     /// From the probes, while attached.
     pub flows: Option<UnitFlows>,
+    /// Where its cohorts came to rest in this life and earlier ones.
+    pub baselines: Vec<(CohortKey, Arc<Baseline>)>,
     /// Recent totals of open descriptors, oldest first, at most 120: for sparklines.
     pub history: Vec<u64>,
 }

@@ -39,7 +39,11 @@ impl Ledger {
                     deleted_open_bytes: Some(0),
                     tasks_max: u.tasks_max,
                     systemd: u.systemd.clone(),
+                    tasks: self.tasks_of(&u.unit.name),
                     flows: u.flows.clone(),
+                    baselines: (self.baselines.of_unit(&u.unit.name))
+                        .map(|(key, baseline)| (key.clone(), Arc::clone(baseline)))
+                        .collect(),
                     history: u.history.iter().copied().collect(),
                 };
                 (Arc::clone(&u.unit.name), view)
@@ -127,6 +131,7 @@ fn nearness(w: &WorstProcess) -> (u64, u64) {
 }
 
 fn sum(mut a: UnitView, b: UnitView) -> UnitView {
+    a.baselines = Vec::new();
     fn add(a: Option<u64>, b: Option<u64>) -> Option<u64> {
         match (a, b) {
             (Some(a), Some(b)) => Some(a + b),
@@ -155,6 +160,18 @@ fn sum(mut a: UnitView, b: UnitView) -> UnitView {
     a.tasks_max = None;
     a.systemd = None;
     a.invocation = 1;
+    a.tasks = match (a.tasks, b.tasks) {
+        (Some(mut a), Some(b)) => {
+            a.alive = add(a.alive, b.alive);
+            a.spawned += b.spawned;
+            a.ended += b.ended;
+            // Functions of several units have nothing to do with each other.
+            a.kinds.clear();
+            a.blind = a.blind.or(b.blind);
+            Some(a)
+        }
+        (a, b) => a.or(b),
+    };
     a.flows = match (a.flows, b.flows) {
         (Some(mut a), Some(b)) => {
             a.add(&b);

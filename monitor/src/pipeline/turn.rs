@@ -17,6 +17,7 @@ use crate::detection::verdict::{Leak, State};
 use crate::detection::{Change, Docket};
 use crate::export::snapshot::Snapshot;
 use crate::ledger::Ledger;
+use crate::ledger::baseline::{Baseline, CohortKey, Learned};
 use crate::source::model::{
     Demand, Depth, KernelStr, Observation, ProcessId, ProcessSample, SourceFigures, SourceState,
     TaskEvent,
@@ -185,7 +186,20 @@ impl Turn {
     pub(super) fn judge(&mut self, now: ClockPair) -> Vec<Change> {
         let changes = self.docket.judge(&self.ledger, &self.config, now);
         self.leaks = self.docket.leaks();
+        for change in changes.iter().filter(|change| change.to == State::Confirmed) {
+            self.ledger.distrust(&cohort_of(&change.leak));
+        }
         changes
+    }
+
+    /// What was learned before the agent started.
+    pub(super) fn remember(&mut self, kept: Vec<(CohortKey, Baseline)>) {
+        self.ledger.remember(kept);
+    }
+
+    /// What was learned since this was last asked.
+    pub(super) fn take_learned(&mut self) -> Vec<Learned> {
+        self.ledger.take_learned()
     }
 
     /// All verdicts, those that are over last.
@@ -252,6 +266,14 @@ impl Turn {
     }
 }
 
+fn cohort_of(leak: &Leak) -> CohortKey {
+    CohortKey {
+        unit: Arc::clone(&leak.unit),
+        kind: leak.kind.as_str().into(),
+        cohort: leak.cohort.as_str().into(),
+    }
+}
+
 /// Logs verdicts that changed.
 pub(super) fn announce(changes: &[Change]) {
     changes.iter().for_each(say);
@@ -264,6 +286,11 @@ fn say(change: &Change) {
     let why = if change.to == State::Resolved { evidence.last() } else { evidence.first() };
     let why = why.map_or("", String::as_str);
     match change.to {
+        // What speaks against it comes after what is held.
+        State::Suspected if change.from == Some(State::Confirmed) => {
+            let why = evidence.join("; ");
+            tracing::info!(%id, %unit, %kind, held, why, "confirmed no longer, suspected");
+        }
         State::Suspected => tracing::info!(%id, %unit, %kind, held, why, "suspected"),
         State::Confirmed => tracing::warn!(%id, %unit, %kind, held, why, "leak confirmed"),
         State::Resolved => tracing::info!(%id, %unit, %kind, held, why, "resolved"),

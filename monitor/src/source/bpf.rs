@@ -4,7 +4,6 @@
 //! and the fd probes. A refusal of one is a reason kept for `doctor`, not an
 //! error.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::io;
@@ -15,25 +14,22 @@ use aya::programs::fentry::FEntryLink;
 use aya::programs::links::LinkError;
 use aya::programs::tp_btf::BtfTracePointLink;
 use aya::programs::{BtfTracePoint, FEntry, Iter, Program};
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::{Btf, Ebpf};
 use leakwatch_common::{Birth, BirthKey, Flow, Offsets, PATH_EPOCHS, ProcessEntry, Settings};
 
-use super::btf::BtfError;
 use super::costs::Runs;
 use super::fdprobes::FdProbes;
+use super::object::{load_walking, program, statistics};
 use super::privilege::{Capability, errno};
 use super::sizes::Sizes;
 use super::verifier::program_error;
-use super::{btf, offsets, pass, roles};
+use super::{btf, offsets, pass};
 
-/// Replaces the embedded object, for a rebuilt one under test.
-pub const OBJECT_VARIABLE: &str = "LEAKWATCH_BPF_OBJECT";
+pub use super::object::BpfError;
+pub use super::object::OBJECT_VARIABLE;
 
 /// Capabilities that loading takes (Linux 5.8).
 pub const WANTED: [Capability; 2] = [Capability::Bpf, Capability::Perfmon];
-
-static PREBUILT: &[u8] =
-    aya::include_bytes_aligned!("../../../monitor-ebpf/prebuilt/leakwatch.bpf.o");
 
 /// With paths; and without, where `bpf_d_path` is not for iterators.
 const CENSUS: [&str; 2] = ["census", "census_pathless"];
@@ -44,39 +40,14 @@ const TASKS: [(&str, &str); 3] = [
     ("task_exit", "sched_process_exit"),
 ];
 
+/// Maps of programs that are loaded by themselves ([`super::asynctasks`]).
+const ELSEWHERE: [(&str, u32); 2] = [("TOKIO_TASKS", 1), ("TOKIO_COUNTS", 1)];
+
 /// Keeps a program attached until it is dropped.
 #[expect(dead_code, reason = "held for its drop")]
 enum FdLink {
     Table(FEntryLink),
     Syscall(BtfTracePointLink),
-}
-
-/// What went wrong before any program could be tried.
-#[derive(Debug, thiserror::Error)]
-pub enum BpfError {
-    /// No type information, or an unknown kernel.
-    #[error(transparent)]
-    Btf(#[from] BtfError),
-    /// aya's own reading of the type information.
-    #[error("kernel type information: {0}")]
-    AyaBtf(#[from] aya::BtfError),
-    /// The object was refused: usually the maps, for want of privilege.
-    #[error("loading the BPF object")]
-    Load(#[from] aya::EbpfError),
-    /// `LEAKWATCH_BPF_OBJECT` cannot be read.
-    #[error("reading the BPF object {path}")]
-    Object {
-        /// The file.
-        path: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// The object is not the one this agent was built with.
-    #[error("the BPF object has no {0}: it is not of this version of leakwatch")]
-    Missing(&'static str),
-    /// A map could not be used.
-    #[error("a BPF map")]
-    Map(#[from] aya::maps::MapError),
 }
 
 /// A loaded object.
@@ -93,6 +64,10 @@ pub struct Bpf {
     pub losses: PerCpuArray<MapData, u64>,
     /// Stacks by id.
     pub stacks: StackTraceMap<MapData>,
+    /// Pieces of stacks.
+    pub copies: RingBuf<MapData>,
+    /// What the unwinder wants of the registers that come with them.
+    pub registers: offsets::Saved,
     settings: Array<MapData, Settings>,
     chosen: Array<MapData, u64>,
     said: Settings,
@@ -110,28 +85,31 @@ impl Bpf {
     /// # Errors
     /// See [`BpfError`]; `EPERM` without CAP_BPF.
     pub fn load(sizes: &Sizes) -> Result<Self, BpfError> {
+        Self::load_walking(sizes, u32::MAX)
+    }
+
+    /// As [`Self::load`], for who asks for the births of open descriptors alone: those that
+    /// a `close_range` of several numbers has released stay. The kernel's verifier is done
+    /// with the probe on system calls in a tenth of the time.
+    ///
+    /// # Errors
+    /// See [`Self::load`].
+    pub fn load_for_open(sizes: &Sizes) -> Result<Self, BpfError> {
+        // One, which the self-test tries.
+        Self::load_walking(sizes, 1)
+    }
+
+    fn load_walking(sizes: &Sizes, walk: u32) -> Result<Self, BpfError> {
         let types = btf::Btf::of_running_kernel()?;
         let offsets: Offsets = offsets::resolve(&types)?;
         let wanted = |name: &str| FdProbes::all().any(|p| p.functions().any(|f| f == name));
         let functions = types.functions(wanted);
+        let registers = offsets::saved(&types)?;
         drop(types);
-        let roles = roles::by_number();
-        let object = match std::env::var(OBJECT_VARIABLE) {
-            Ok(path) => Cow::Owned(
-                std::fs::read(&path).map_err(|source| BpfError::Object { path, source })?,
-            ),
-            Err(_) => Cow::Borrowed(PREBUILT),
-        };
         let btf = Btf::from_sys_fs()?;
-        let mut loader = EbpfLoader::new();
-        for (map, entries) in sizes {
-            loader.map_max_entries(map, *entries);
-        }
-        let mut ebpf = loader
-            .btf(Some(&btf))
-            .override_global("OFFSETS", &offsets, true)
-            .override_global("ROLES", roles.as_slice(), true)
-            .load(&object)?;
+        let own = sizes.iter().filter(|(map, _)| !map.starts_with("TOKIO_")).copied();
+        let sizes: Sizes = own.chain(ELSEWHERE).collect();
+        let mut ebpf = load_walking(&btf, &offsets, &sizes, walk)?;
         let mut take = |name: &'static str| ebpf.take_map(name).ok_or(BpfError::Missing(name));
         let settings = Array::try_from(take("SETTINGS")?)?;
         let chosen = Array::try_from(take("CHOSEN")?)?;
@@ -140,6 +118,7 @@ impl Bpf {
         let flows = PerCpuArray::try_from(take("FLOWS")?)?;
         let losses = PerCpuArray::try_from(take("LOSSES")?)?;
         let stacks = StackTraceMap::try_from(take("STACKS")?)?;
+        let copies = RingBuf::try_from(take("COPIES")?)?;
         Ok(Self {
             ebpf,
             btf,
@@ -148,6 +127,8 @@ impl Bpf {
             flows,
             losses,
             stacks,
+            copies,
+            registers,
             settings,
             chosen,
             said: Settings::default(),
@@ -297,12 +278,25 @@ impl Bpf {
     /// # Errors
     /// The kernel's refusal.
     pub fn attach_tasks(&mut self) -> Result<(), Box<dyn Error>> {
-        for (name, event) in TASKS {
+        self.attach(&TASKS)
+    }
+
+    /// Of the task probes that of forks alone: what is known of a process that ends is for
+    /// the caller to remove from the maps.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn attach_forks(&mut self) -> Result<(), Box<dyn Error>> {
+        self.attach(&TASKS[..1])
+    }
+
+    fn attach(&mut self, probes: &[(&'static str, &str)]) -> Result<(), Box<dyn Error>> {
+        for (name, event) in probes {
             let btf = &self.btf;
             let p: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
             p.load(event, btf).map_err(|e| program_error(name, e))?;
         }
-        for (name, _) in TASKS {
+        for (name, _) in probes {
             let p: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
             p.attach()?;
         }
@@ -418,14 +412,7 @@ impl Bpf {
 
     /// What the kernel says of each program that is loaded.
     pub fn run_statistics(&self) -> Vec<(String, Runs)> {
-        self.ebpf
-            .programs()
-            .filter_map(|(name, p)| {
-                let info = p.info().ok()?;
-                let runs = Runs { time: info.run_time(), runs: info.run_count() };
-                Some((name.to_string(), runs))
-            })
-            .collect()
+        statistics(&self.ebpf)
     }
 
     /// How often the kernel did not run a program because it was at work on that
@@ -440,11 +427,4 @@ impl Bpf {
         };
         self.ebpf.programs().filter_map(misses).reduce(u64::saturating_add)
     }
-}
-
-fn program<'a, T>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, BpfError>
-where
-    &'a mut T: TryFrom<&'a mut Program>,
-{
-    ebpf.program_mut(name).and_then(|p| p.try_into().ok()).ok_or(BpfError::Missing(name))
 }

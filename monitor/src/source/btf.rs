@@ -134,6 +134,17 @@ impl Btf {
         if bits % 8 == 0 { Ok(bits / 8) } else { Err(missing()) }
     }
 
+    /// Bytes of a structure.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn size(&self, of: &str) -> Result<u32, BtfError> {
+        let missing = || BtfError::Missing { of: of.into(), member: String::new() };
+        let ty = *self.structs.get(of.as_bytes()).ok_or_else(missing)?;
+        let at = *self.types.get(ty as usize - 1).ok_or_else(missing)?;
+        self.word(at as usize + 8).ok_or_else(missing)
+    }
+
     /// Names of functions, of those that are `wanted`.
     pub fn functions(&self, wanted: impl Fn(&str) -> bool) -> BTreeSet<String> {
         let is_function = |at: &&u32| {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs;
 use std::io::{self, Read};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 
 use leakwatch_common::{CENSUS_PATH_MAX, CensusHeader, PATH_KNOWN, PATH_REFUSED, SOCKET_NONE};
@@ -221,8 +222,42 @@ fn disk_bytes(h: &CensusHeader, kind: FdKind) -> u64 {
     if h.blocks == 0 && kind == FdKind::Regular { h.size } else { h.blocks.saturating_mul(512) }
 }
 
+/// State, ports and peer of a socket.
+fn socket(h: &CensusHeader) -> SocketState {
+    let state = SocketState::new(h.sock_family, h.sock_type, h.sock_state);
+    if !matches!(i32::from(h.sock_family), libc::AF_INET | libc::AF_INET6) {
+        return state;
+    }
+    let address = if i32::from(h.sock_family) == libc::AF_INET {
+        let [a, b, c, d, ..] = h.size.to_ne_bytes();
+        IpAddr::from([a, b, c, d])
+    } else {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&h.size.to_ne_bytes());
+        bytes[8..].copy_from_slice(&h.blocks.to_ne_bytes());
+        IpAddr::from(bytes).to_canonical()
+    };
+    let port = u16::from_be((h.position >> 16) as u16);
+    let peer = (port != 0).then(|| SocketAddr::new(address, port));
+    SocketState { port: h.position as u16, peer, ..state }
+}
+
 fn sample(h: &CensusHeader, file: KnownFile) -> FdSample {
     let (kind, path) = (file.kind, file.path);
+    if h.mode & 0o170_000 == 0o140_000 {
+        // The fields of a file's contents tell of the peer.
+        return FdSample {
+            position: 0,
+            size: 0,
+            disk_bytes: 0,
+            socket: (h.sock_family != SOCKET_NONE).then(|| socket(h)),
+            ..plain(h, kind, path)
+        };
+    }
+    plain(h, kind, path)
+}
+
+fn plain(h: &CensusHeader, kind: FdKind, path: KernelStr) -> FdSample {
     FdSample {
         fd: h.fd,
         file: h.file,
@@ -235,11 +270,7 @@ fn sample(h: &CensusHeader, file: KnownFile) -> FdSample {
         size: h.size,
         disk_bytes: disk_bytes(h, kind),
         path,
-        socket: (kind == FdKind::Socket && h.sock_family != SOCKET_NONE).then_some(SocketState {
-            family: h.sock_family,
-            sock_type: h.sock_type,
-            state: h.sock_state,
-        }),
+        socket: None,
         birth: (h.birth_ns != 0).then(|| FdBirth {
             at: Boottime(h.birth_ns),
             tid: h.birth_tid,

@@ -225,13 +225,16 @@ impl From<&RawFlow> for Flow {
 }
 
 /// Flags for a unit's processes.
-pub fn flags(watch: bool, stacks: bool) -> u16 {
+pub fn flags(watch: bool, stacks: bool, copies: bool) -> u16 {
     let mut flags = 0;
     if watch {
         flags |= process_flags::WATCH;
     }
     if stacks {
         flags |= process_flags::STACKS;
+    }
+    if copies {
+        flags |= process_flags::COPIES;
     }
     flags
 }

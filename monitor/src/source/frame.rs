@@ -72,6 +72,9 @@ pub struct Opener {
     pub note: Option<String>,
 }
 
+/// Numbers of stacks from here on are of those that were unwound; below are the kernel's.
+pub const UNWOUND: u32 = 1 << 24;
+
 /// Names one: whose, and which stack.
 pub type OpenerKey = (ProcessId, u32);
 

@@ -1,6 +1,7 @@
 //! Which mechanism each source uses, and why not a better one.
 
 use std::error::Error;
+use std::path::Path;
 
 use super::bpf::{Bpf, WANTED};
 use super::fdprobes::FdProbes;
@@ -58,9 +59,8 @@ pub struct Ladder {
 }
 
 impl Ladder {
-    /// Tries from the top.
-    pub fn climb(watch: &Watch, sizes: &Sizes) -> (Option<Bpf>, Self) {
-        let mut ladder = Self {
+    fn new(watch: &Watch) -> Self {
+        Self {
             privileges: Privileges::of_self(),
             census: Rung::default(),
             census_failures: 0,
@@ -72,7 +72,12 @@ impl Ladder {
             fds_refused: false,
             probes: watch.probes,
             stacks: watch.stacks,
-        };
+        }
+    }
+
+    /// Tries from the top.
+    pub fn climb(watch: &Watch, sizes: &Sizes) -> (Option<Bpf>, Self) {
+        let mut ladder = Self::new(watch);
         let mut bpf = match Bpf::load(sizes) {
             Ok(bpf) => bpf,
             Err(e) => {
@@ -100,6 +105,29 @@ impl Ladder {
         ladder.tasks = ladder.rung("the task probes", bpf.attach_tasks());
         ladder.choose_fds(&mut bpf);
         (Some(bpf), ladder)
+    }
+
+    /// The programs that tell births, and none of the others, each of which takes the
+    /// kernel's verifier a second. Who ends is not told: see [`Bpf::attach_forks`].
+    ///
+    /// # Errors
+    /// In words, what is refused and what to grant.
+    pub fn births(sizes: &Sizes) -> Result<Bpf, String> {
+        let watch = Watch { probes: ProbeMode::Always, ..Watch::default() };
+        let mut ladder = Self::new(&watch);
+        let refused =
+            |e: &super::bpf::BpfError| Privileges::of_self().refusal(&format!("{e}"), e, &WANTED);
+        let mut bpf = Bpf::load_for_open(sizes).map_err(|e| refused(&e))?;
+        ladder.tasks = ladder.rung("the fork probe", bpf.attach_forks());
+        if !ladder.tasks.active {
+            return Err(ladder.tasks.reason);
+        }
+        ladder.choose_fds(&mut bpf);
+        if ladder.fds_chosen.is_none() {
+            return Err(ladder.fds.reason);
+        }
+        ladder.fds_attached(bpf.attach_fds());
+        if ladder.fds.active { Ok(bpf) } else { Err(ladder.fds.reason) }
     }
 
     /// Nothing of the programs can be used.
@@ -257,7 +285,7 @@ impl Ladder {
         let mut stacks = state("stacks", "bpf_get_stackid", active, why);
         stacks.standby = !active && (self.stacks == StackMode::Off || self.fds_wait());
         states.push(stacks);
-        let hidden = !super::shows_init(std::path::Path::new("/proc"));
+        let hidden = !shows_init(Path::new("/proc"));
         let hidden = if hidden {
             "/proc is mounted with hidepid: other users' processes are not seen"
         } else {
@@ -331,4 +359,10 @@ impl Ladder {
         };
         format!("descriptors of {denied} of {all} processes: EACCES (Permission denied); {remedy}")
     }
+}
+
+/// Whether `path` is a proc filesystem that shows other users' processes
+/// (`hidepid`, `Documentation/filesystems/proc.rst`).
+fn shows_init(proc: &Path) -> bool {
+    proc.join("1/stat").exists()
 }

@@ -5,10 +5,13 @@
 //! none; task probes, else the comparison of two censuses.
 
 pub mod address;
+pub mod asynctasks;
 pub mod bpf;
 pub(crate) mod btf;
 pub(crate) mod census;
 mod cgroupfs;
+pub(crate) mod command;
+pub(crate) mod copies;
 mod costs;
 pub mod doctor;
 pub mod events;
@@ -19,8 +22,10 @@ pub mod frame;
 mod kernelstr;
 mod known;
 mod ladder;
+mod losses;
 pub mod model;
 mod moved;
+pub(crate) mod object;
 pub(crate) mod offsets;
 mod pass;
 pub mod privilege;
@@ -41,12 +46,11 @@ mod witness;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
-use leakwatch_common::Loss;
 
 use self::bpf::Bpf;
 use self::ladder::Ladder;
@@ -100,6 +104,8 @@ pub struct Source {
     moved: moved::Moved,
     suspected: BTreeSet<Arc<str>>,
     symbols: symbols::Symbols,
+    copies: copies::Copies,
+    async_tasks: asynctasks::AsyncTasks,
     swept: Instant,
     looks: u64,
     unplaced: u64,
@@ -115,7 +121,9 @@ impl Source {
         let proc = PathBuf::from("/proc");
         let processes = processes::Processes::new(&proc, choose)
             .map_err(|source| SourceError::Proc { path: proc.clone(), source })?;
-        let (bpf, ladder) = Ladder::climb(&config.watch, &sizes::of_environment()?);
+        let sizes = sizes::of_environment()?;
+        let (bpf, ladder) = Ladder::climb(&config.watch, &sizes);
+        let without = bpf.is_none().then(|| ladder.census.reason.clone());
         let mut source = Self {
             proc,
             processes,
@@ -126,7 +134,7 @@ impl Source {
             bpf,
             ladder,
             flows: flows::Flows::new(),
-            spells: spell::Spells::new(spell_length(config)),
+            spells: spell::Spells::new(spell::length(config)),
             costs: costs::Costs::new(),
             probes: config.watch.probes,
             stacks: config.watch.stacks,
@@ -135,6 +143,8 @@ impl Source {
             moved: moved::Moved::default(),
             suspected: BTreeSet::new(),
             symbols: symbols::Symbols::default(),
+            copies: copies::Copies::default(),
+            async_tasks: asynctasks::AsyncTasks::new(config, &sizes, without),
             swept: Instant::now(),
             looks: 0,
             unplaced: 0,
@@ -163,8 +173,7 @@ impl Source {
         self.bpf.as_mut()?.logger()
     }
 
-    /// Another config. What it says of probes and stacks holds from the next
-    /// demand on.
+    /// Another config. What it says of probes and stacks holds from the next demand on.
     pub fn reconfigure(&mut self, config: &Config) {
         self.probes = config.watch.probes;
         self.stacks = config.watch.stacks;
@@ -173,13 +182,15 @@ impl Source {
         if let Some(bpf) = &mut self.bpf {
             self.ladder.reconfigure(&config.watch, bpf);
         }
-        self.spells.set_length(spell_length(config));
+        self.async_tasks.reconfigure(config);
+        self.spells.set_length(spell::length(config));
         self.systemd.set_most(config.watch.max_units);
     }
 
     /// Takes note of events: who runs another program, who has ended.
     pub fn note(&mut self, events: &[TaskEvent]) {
         self.symbols.note(events);
+        self.async_tasks.note(events);
         for event in events {
             match event {
                 TaskEvent::Exec { id, .. } => {
@@ -201,13 +212,13 @@ impl Source {
         } else {
             self.detach_fds();
         }
-        let suspect = |unit: &Arc<str>| demand.suspects.contains(unit);
-        let pressing = demand.units.iter().filter(|(_, unit)| suspect(unit)).map(|(id, _)| *id);
-        let pressing: HashSet<ProcessId> = pressing.collect();
+        let pressing = demand.units.iter().filter(|(_, unit)| demand.suspects.contains(unit));
+        let pressing: HashSet<ProcessId> = pressing.map(|(id, _)| *id).collect();
         self.moved.press(pressing.clone());
         self.symbols.press(pressing);
         self.ask_for_symbols();
-        let watched = self.watched();
+        self.async_tasks.want(&demand.units, true);
+        let watched = self.watched(true);
         if let Some(bpf) = &mut self.bpf {
             self.unplaced += self.flows.tell(bpf, demand, &watched);
         }
@@ -215,7 +226,9 @@ impl Source {
 
     /// Whose some processes are, ahead of the next demand.
     pub fn place(&mut self, units: &[(ProcessId, Arc<str>)]) {
-        let watched = self.watched();
+        self.async_tasks.want(units, false);
+        // Who has come just now has no turn to be copied yet.
+        let watched = self.watched(false);
         if let Some(bpf) = &mut self.bpf {
             self.unplaced += self.flows.place(bpf, units, &watched);
         }
@@ -227,7 +240,7 @@ impl Source {
     }
 
     /// How the programs are to treat the processes of a unit.
-    fn watched(&self) -> impl Fn(&str) -> u16 + use<> {
+    fn watched(&self, seen: bool) -> impl Fn(&str) -> u16 + use<> {
         let (always, stacks, suspected) = (self.always(), self.stacks, self.suspected.clone());
         move |unit| {
             let suspect = suspected.contains(unit);
@@ -236,7 +249,8 @@ impl Source {
                 StackMode::Sampled | StackMode::OnSuspicion => suspect,
                 StackMode::Off => false,
             };
-            flows::flags(always || suspect, stacks)
+            // Never of all: a copy costs more than a stack, and says more of suspects alone.
+            flows::flags(always || suspect, stacks, seen && suspect && stacks)
         }
     }
 
@@ -259,7 +273,9 @@ impl Source {
             s.stacks_sample = (stacks == StackMode::Sampled).into();
         });
         if self.ladder.fds_chosen.is_some() && !bpf.fds_attached() {
+            let begun = Boottime::now();
             self.ladder.fds_attached(bpf.attach_fds());
+            self.spells.put_off(Boottime::now().since(begun), begun);
         }
     }
 
@@ -313,12 +329,14 @@ impl Source {
             openers: Vec::new(),
             pids_max: self.pids_max.clone(),
             systemd: self.systemd.units(),
+            async_tasks: BTreeMap::new(),
             sources: Vec::new(),
             figures,
         };
         self.annotate(&mut seen);
         seen.sources = self.ladder.states(&seen, self.cgroups.found());
         seen.sources.push(self.systemd.state());
+        seen.sources.extend(self.async_tasks.state());
         Ok(seen)
     }
 
@@ -382,6 +400,8 @@ impl Source {
 
     /// Adds what the probes know.
     fn annotate(&mut self, seen: &mut Observation) {
+        let living = seen.processes.iter().filter(|p| !p.zombie).map(|p| p.id).collect();
+        seen.async_tasks = self.async_tasks.read(&living);
         let Some(bpf) = &mut self.bpf else { return };
         if bpf.fds_attached() && self.swept.elapsed() >= SWEEP_EVERY {
             self.flows.sweep(bpf, seen, &self.exits);
@@ -394,6 +414,9 @@ impl Source {
         if seen.fd_probes || seen.task_probes {
             seen.flows = Some(self.flows.read(bpf, seen.task_probes));
         }
+        self.copies.take(copies::drain(bpf));
+        self.symbols.follow_all(self.copies.held(&seen.processes), |id| stacks::read(bpf, id));
+        self.symbols.refine(&mut seen.processes);
         for p in &seen.processes {
             if let FdTable::Full(fds) = &p.fds {
                 self.symbols.see(p.id, fds.iter().filter_map(|f| f.birth));
@@ -401,19 +424,19 @@ impl Source {
                 seen.stacks.extend(ids.map(|id| (id, Vec::new())));
             }
         }
-        seen.stacks.retain(|id, stack| stacks::read(bpf, *id).map(|s| *stack = s).is_some());
+        let symbols = &self.symbols;
+        let read = |id| symbols.followed(id).or_else(|| stacks::read(bpf, id));
+        seen.stacks.retain(|id, stack| read(*id).map(|s| *stack = s).is_some());
         self.symbols.keep(&seen.processes);
-        for (index, loss) in Loss::ALL.into_iter().enumerate() {
-            if let Ok(per_cpu) = bpf.losses.get(&(index as u32), 0) {
-                seen.figures.lost.insert(loss_name(loss).into(), per_cpu.iter().sum());
-            }
-        }
-        seen.figures.lost.insert("symbols".into(), self.symbols.lost());
-        *seen.figures.lost.entry(loss_name(Loss::Processes).into()).or_default() += self.unplaced;
-        if let Some(misses) = bpf.recursion_misses() {
-            seen.figures.lost.insert("recursion".into(), misses);
-        }
-        self.costs.interval(bpf.run_statistics());
+        let beside = losses::Beside {
+            symbols: self.symbols.lost(),
+            async_tasks: self.async_tasks.lost(),
+            unplaced: self.unplaced,
+        };
+        losses::add(bpf, &beside, &mut seen.figures.lost);
+        let mut runs = bpf.run_statistics();
+        runs.extend(self.async_tasks.run_statistics());
+        self.costs.interval(runs);
         seen.figures.programs = self.costs.sums();
         self.ask_for_symbols();
         seen.openers = self.symbols.take();
@@ -424,27 +447,4 @@ impl Source {
             self.symbols.ask(|id| stacks::read(bpf, id));
         }
     }
-}
-
-fn spell_length(config: &Config) -> Duration {
-    config.detection.window * config.detection.windows
-}
-
-fn loss_name(loss: Loss) -> &'static str {
-    match loss {
-        Loss::Births => "births",
-        Loss::Stacks => "stacks",
-        Loss::Tasks => "tasks",
-        Loss::Processes => "processes",
-        Loss::CloseRange => "close_range",
-        Loss::UserMemory => "user_memory",
-        Loss::Passed => "passed_fds",
-        Loss::CloseOnExec => "close_on_exec",
-    }
-}
-
-/// Whether `path` is a proc filesystem that shows other users' processes
-/// (`hidepid`, `Documentation/filesystems/proc.rst`).
-fn shows_init(proc: &Path) -> bool {
-    proc.join("1/stat").exists()
 }

@@ -1,13 +1,14 @@
 //! What one look at the kernel says: the input of every later stage.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use leakwatch_common::LIFETIME_BUCKETS;
 use serde::{Deserialize, Serialize};
 
 pub use super::fdkind::FdKind;
-pub use super::frame::{Frame, Opener, OpenerKey, Role};
+pub use super::frame::{Frame, Opener, OpenerKey, Role, UNWOUND};
 pub use super::kernelstr::KernelStr;
 pub use super::systemd::unit::{InvocationId, SystemdUnit};
 use crate::time::{Boottime, ClockPair};
@@ -46,9 +47,30 @@ pub struct SocketState {
     pub sock_type: u16,
     /// `include/net/tcp_states.h`: 1 established, 7 close, 8 close-wait, 10 listen.
     pub state: u8,
+    /// Its own port, of IP; 0 where it has none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub port: u16,
+    /// Address and port of the other side, of IP, where it is connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<SocketAddr>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(n: &u16) -> bool {
+    *n == 0
 }
 
 impl SocketState {
+    /// Of this family, type and state, its ports unknown.
+    pub fn new(family: u16, sock_type: u16, state: u8) -> Self {
+        Self { family, sock_type, state, port: 0, peer: None }
+    }
+
+    /// `TCP_LISTEN` of a stream over IP.
+    pub fn listens(self) -> bool {
+        matches!((self.family, self.sock_type, self.state), (2 | 10, 1, 10))
+    }
+
     /// `TCP_CLOSE_WAIT` of a stream over IP: the peer has sent its last byte and this
     /// side has not closed. A unix socket has no such state.
     pub fn close_wait(self) -> bool {
@@ -148,6 +170,9 @@ pub struct ProcessSample {
     pub comm: KernelStr,
     /// Executable, where it may be read; ` (deleted)` stripped.
     pub exe: Option<KernelStr>,
+    /// Which file that is, where it may be asked after.
+    #[serde(default)]
+    pub exe_file: Option<ExeFile>,
     /// Arguments joined by one space, at most 4096 bytes; empty for a zombie.
     pub cmdline: KernelStr,
     /// Real user id.
@@ -163,6 +188,16 @@ pub struct ProcessSample {
     pub max_fds: Option<u64>,
     /// Descriptors.
     pub fds: FdTable,
+}
+
+/// What tells one build of an executable from another. An inode would not: of a container
+/// that is made anew from the same image it is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ExeFile {
+    /// Bytes.
+    pub size: u64,
+    /// When it was last written to, seconds since 1970.
+    pub modified: i64,
 }
 
 /// Process events between two censuses; from the task probes, best effort.
@@ -288,11 +323,42 @@ impl UnitFlows {
     }
 }
 
+/// Async tasks of a process whose runtime is probed, or to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessTasks {
+    /// By the function whose future they run.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kinds: BTreeMap<Arc<str>, TaskCount>,
+    /// Why they cannot be counted, and what would help.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blind: Option<String>,
+}
+
+/// Async tasks of one function, since the probes came to its program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskCount {
+    /// Begun and not ended.
+    pub alive: u64,
+    /// Seen to begin.
+    pub spawned: u64,
+    /// Of those, ended: completed, aborted or panicked.
+    pub ended: u64,
+    /// Ended without having been seen to begin: they were there before the probes.
+    #[serde(default)]
+    pub unseen: u64,
+    /// Source file of the function, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<Arc<str>>,
+    /// Line there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+}
+
 /// How a resource is watched, for `doctor` and `leakwatch_source_state`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceState {
     /// `census`, `fd_probes`, `task_probes`, `stacks`, `process_table`, `cgroups`,
-    /// `systemd`.
+    /// `systemd`, `async_tasks`.
     pub source: String,
     /// `iter/task_file`, `proc`, `tp_btf`, `none`…
     pub mechanism: String,
@@ -364,6 +430,9 @@ pub struct Observation {
     /// unit's own cgroup path. Empty where its D-Bus does not answer.
     #[serde(default)]
     pub systemd: BTreeMap<KernelStr, Arc<SystemdUnit>>,
+    /// Async tasks by pid, of processes whose unit asks for them.
+    #[serde(default)]
+    pub async_tasks: BTreeMap<u32, ProcessTasks>,
     /// What works and what does not.
     pub sources: Vec<SourceState>,
     /// Figures of the source itself.

@@ -93,6 +93,7 @@ mod tests {
             ppid: 1,
             comm: KernelStr::from("x"),
             exe: None,
+            exe_file: None,
             cmdline: KernelStr::from(""),
             uid: None,
             cgroup: KernelStr::from("/"),

@@ -11,6 +11,7 @@ use super::btf::{Btf, BtfError};
 pub fn resolve(btf: &Btf) -> Result<Offsets, BtfError> {
     let at = |of: &str, member: &str| btf.offset(of, member);
     let (regs_args, regs_syscall, regs_cs) = registers(btf)?;
+    let (regs_sp, regs_size) = user_space(btf)?;
     Ok(Offsets {
         task_tgid: at("task_struct", "tgid")?,
         task_pid: at("task_struct", "pid")?,
@@ -55,10 +56,88 @@ pub fn resolve(btf: &Btf) -> Result<Offsets, BtfError> {
         sock_family: at("sock", "__sk_common.skc_family")?,
         sock_state: at("sock", "__sk_common.skc_state")?,
         sock_type: at("sock", "sk_type")?,
+        sock_num: at("sock", "__sk_common.skc_num")?,
+        sock_dport: at("sock", "__sk_common.skc_dport")?,
+        sock_daddr: at("sock", "__sk_common.skc_daddr")?,
+        sock_v6_daddr: at("sock", "__sk_common.skc_v6_daddr").unwrap_or(u32::MAX),
         regs_args,
         regs_syscall,
         regs_cs,
+        regs_sp,
+        regs_size,
+        task_stack: at("task_struct", "stack")?,
+        stack_regs: saved_at(btf)?,
     })
+}
+
+/// Helpers that tell where the registers of user space are saved (Linux 5.11 and 5.15).
+const TELL: [&str; 2] = ["bpf_get_current_task_btf", "bpf_task_pt_regs"];
+
+/// Where they are on the stack of a kernel that does not tell: at its end. How large the
+/// stack is, no type says: `THREAD_SIZE` of x86-64 without KASAN, and of arm64, where it
+/// is no less than a page. Such kernels leave no padding at the end, which came with FRED
+/// in Linux 6.9.
+fn saved_at(btf: &Btf) -> Result<u32, BtfError> {
+    if btf.functions(|name| TELL.contains(&name)).len() == TELL.len() {
+        return Ok(0);
+    }
+    let size = (16 << 10).max(rustix::param::page_size() as u32);
+    Ok(size - btf.size("pt_regs")?)
+}
+
+/// What the unwinder wants: by number of DWARF, where `struct pt_regs` has it.
+pub type Saved = Vec<(u16, u32)>;
+
+/// Callee-saved registers and the stack pointer by the numbers of DWARF, and the address
+/// of the instruction as that of the return address (x86-64 psABI 1.0, figure 3.36).
+///
+/// # Errors
+/// A register that is not there.
+#[cfg(target_arch = "x86_64")]
+pub fn saved(btf: &Btf) -> Result<Saved, BtfError> {
+    let names = [
+        (3, "bx"),
+        (6, "bp"),
+        (7, "sp"),
+        (12, "r12"),
+        (13, "r13"),
+        (14, "r14"),
+        (15, "r15"),
+        (16, "ip"),
+    ];
+    names.into_iter().map(|(n, name)| Ok((n, btf.offset("pt_regs", name)?))).collect()
+}
+
+/// As they are numbered anyhow; the address of the instruction as 32 (DWARF for the Arm
+/// 64-bit architecture, 4.1).
+///
+/// # Errors
+/// A register that is not there.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn saved(btf: &Btf) -> Result<Saved, BtfError> {
+    let first =
+        btf.offset("pt_regs", "user_regs.regs").or_else(|_| btf.offset("pt_regs", "regs"))?;
+    let mut saved: Saved = (19..=30).map(|n| (n, first + 8 * u32::from(n))).collect();
+    for (n, name) in [(31, "sp"), (32, "pc")] {
+        let of = |name: &str| btf.offset("pt_regs", name);
+        saved.push((n, of(&format!("user_regs.{name}")).or_else(|_| of(name))?));
+    }
+    Ok(saved)
+}
+
+/// Where the stack pointer is, and how much there is of user space.
+#[cfg(target_arch = "x86_64")]
+fn user_space(btf: &Btf) -> Result<(u32, u32), BtfError> {
+    Ok((btf.offset("pt_regs", "sp")?, btf.offset("pt_regs", "ss")? + 8))
+}
+
+/// The same on arm64.
+#[cfg(not(target_arch = "x86_64"))]
+fn user_space(btf: &Btf) -> Result<(u32, u32), BtfError> {
+    let of = |name: &str| {
+        btf.offset("pt_regs", &format!("user_regs.{name}")).or_else(|_| btf.offset("pt_regs", name))
+    };
+    Ok((of("sp")?, of("pstate")? + 8))
 }
 
 /// The registers of the six arguments, of the number, and the code segment.

@@ -11,7 +11,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::model::{BootId, FdTable, KernelStr, ProcessId, ProcessSample};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+
+use super::model::{BootId, ExeFile, FdTable, KernelStr, ProcessId, ProcessSample};
 use super::roster::{self, Entry, Numbers};
 use crate::time::Boottime;
 
@@ -26,6 +28,7 @@ const YOUNG: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 struct Slow {
     exe: Option<KernelStr>,
+    exe_file: Option<ExeFile>,
     cmdline: KernelStr,
     uid: Option<u32>,
     max_fds: Option<u64>,
@@ -158,6 +161,7 @@ fn sample(id: ProcessId, entry: Entry, slow: Slow) -> ProcessSample {
         ppid: entry.ppid,
         comm: entry.comm,
         exe: slow.exe,
+        exe_file: slow.exe_file,
         cmdline: slow.cmdline,
         uid: slow.uid,
         cgroup: slow.cgroup,
@@ -199,11 +203,20 @@ fn read_slow(dir: &Path, choose: ChooseCgroup) -> Slow {
     let limits = fs::read_to_string(dir.join("limits")).unwrap_or_default();
     Slow {
         exe,
+        exe_file: exe_file(&dir.join("exe")),
         cmdline: one_line(cmdline),
         uid: real_uid(&status),
         max_fds: soft_nofile(&limits),
         cgroup: choose(&fs::read(dir.join("cgroup")).unwrap_or_default()),
     }
+}
+
+/// Follows the kernel's own link to the file, so no path is looked up; and asks no server
+/// or daemon that the file may be on, which could hang.
+fn exe_file(link: &Path) -> Option<ExeFile> {
+    let flags = AtFlags::STATX_DONT_SYNC;
+    let stat = statx(CWD, link, flags, StatxFlags::SIZE | StatxFlags::MTIME).ok()?;
+    Some(ExeFile { size: stat.stx_size, modified: stat.stx_mtime.tv_sec })
 }
 
 /// Arguments, each ended by a zero byte, joined by one space.

@@ -5,11 +5,11 @@
 //! hundred thousand descriptors.
 
 /// `LEAKWATCH_MAP_ENTRIES="BIRTHS=64,STACKS=16,TASKS=4096,PROCESSES=64"`: entries
-/// of these maps, and bytes of the ring `TASKS`. For tests, hence no setting.
+/// of these maps, and bytes of the rings `TASKS` and `COPIES`. For tests, hence no setting.
 pub const VARIABLE: &str = "LEAKWATCH_MAP_ENTRIES";
 
 /// The maps that hit their bound by what the host does.
-const MAPS: [&str; 4] = ["BIRTHS", "PROCESSES", "STACKS", "TASKS"];
+const MAPS: [&str; 6] = ["BIRTHS", "COPIES", "PROCESSES", "STACKS", "TASKS", "TOKIO_TASKS"];
 
 /// Largest size: the real ones are below.
 const MOST: u32 = 1 << 24;

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -46,11 +47,21 @@ fn read(dir: &Path) -> HashMap<u64, SocketState> {
         // Inode 0 is what has no socket any more, such as TIME_WAIT.
         for entry in table.into_iter().flatten().filter(|entry| entry.inode != 0) {
             let sock_type = libc::SOCK_STREAM as u16;
-            let state = SocketState { family, sock_type, state: entry.state as u8 };
+            let peer = Some(entry.remote_address).filter(|peer| peer.port() != 0);
+            let state = SocketState {
+                port: entry.local_address.port(),
+                peer: peer.map(plain),
+                ..SocketState::new(family, sock_type, entry.state as u8)
+            };
             all.insert(entry.inode, state);
         }
     }
     all
+}
+
+/// What came by IPv4 as such, also where the socket is of IPv6.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 #[cfg(test)]
@@ -78,12 +89,20 @@ mod tests {
                 let FdTable::Full(fds) = table else { panic!("not seen") };
                 fds.iter().find(|f| f.fd == fd as u32).unwrap().socket
             };
-            let stream = |state| Some(SocketState { family, sock_type: 1, state });
-            assert_eq!(state_of(listener.as_raw_fd()), stream(10), "{address} listens");
-            assert_eq!(state_of(client.as_raw_fd()), stream(1), "{address} is established");
+            let (here, there) = (client.local_addr().unwrap(), listener.local_addr().unwrap());
+            let stream = |state, port, peer| {
+                Some(SocketState { port, peer, ..SocketState::new(family, 1, state) })
+            };
+            let listens = stream(10, there.port(), None);
+            assert_eq!(state_of(listener.as_raw_fd()), listens, "{address}");
+            let connected = stream(1, here.port(), Some(there));
+            assert_eq!(state_of(client.as_raw_fd()), connected, "{address}");
+            let accepted = stream(1, there.port(), Some(here));
+            assert_eq!(state_of(server.as_raw_fd()), accepted, "{address}");
             assert_eq!(state_of(unix.as_raw_fd()), None, "no TCP");
             drop(server);
-            assert_eq!(state_of(client.as_raw_fd()), stream(8), "{address} is in close-wait");
+            let waits = stream(8, here.port(), Some(there));
+            assert_eq!(state_of(client.as_raw_fd()), waits, "{address}");
             assert!(state_of(client.as_raw_fd()).is_some_and(SocketState::close_wait));
         }
     }

@@ -8,7 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::model::Config;
 use crate::time::Boottime;
+
+/// How long a spell is to be by this config: one judgement.
+pub fn length(config: &Config) -> Duration {
+    config.detection.window * config.detection.windows
+}
 
 /// Decides which units the probes watch.
 #[derive(Debug)]
@@ -27,6 +33,15 @@ impl Spells {
     /// Another length, after a reload.
     pub fn set_length(&mut self, length: Duration) {
         self.length = length;
+    }
+
+    /// Nobody watched for so long, since the probes were being attached: an emulated or a
+    /// busy processor can take longer for that than a short spell is.
+    ///
+    /// Spells that were over at `now`, before that, stay so.
+    pub fn put_off(&mut self, by: Duration, now: Boottime) {
+        let on = self.since.values_mut().filter(|since| now.since(**since) < self.length);
+        on.for_each(|since| *since = *since + by);
     }
 
     /// The units to watch now. A unit whose suspicion ends and arises again
@@ -59,6 +74,13 @@ mod tests {
         // `a` has had its spell though it is still suspected.
         assert_eq!(spells.watch(&set(&["a", "b"]), at(75)), set(&["b"]));
         assert!(spells.watch(&set(&["a", "b"]), at(111)).is_empty());
+        // It took longer to attach them than the spell is.
+        assert_eq!(spells.watch(&set(&["a", "b", "c"]), at(115)), set(&["c"]));
+        spells.put_off(Duration::from_secs(70), at(115));
+        assert_eq!(spells.watch(&set(&["a", "b", "c"]), at(150)), set(&["c"]), "`b` is over");
+        assert_eq!(spells.watch(&set(&["a", "b", "c"]), at(186)), set(&["c"]));
+        let mut spells = Spells::new(Duration::from_secs(60));
+        spells.watch(&set(&["a", "b"]), at(50));
         // Quiet, then suspected anew.
         assert!(spells.watch(&set(&["b"]), at(120)).is_empty());
         assert_eq!(spells.watch(&set(&["a", "b"]), at(130)), set(&["a"]));

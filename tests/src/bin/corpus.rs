@@ -1,24 +1,29 @@
 //! The corpus, judged: a line for each case on standard error, the tables on standard
-//! output. `--only generated|main|small|real|NAME`: `main` is what is not kept aside, `small` what
-//! the suite judges of it.
+//! output. `--only generated|main|small|real|servers|NAME`: `main` is what is not kept aside of the
+//! generated ones, `small` what the suite judges of it.
 //!
-//! Real programs need root, and as long as the slowest of them.
+//! Real programs and servers need root, and as long as the slowest of them. `--keep DIR`
+//! leaves their traces there, as `real.trace` and `servers.trace`, for `leakwatch replay`.
 
+use std::fs;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use leakwatch_tests::component::say;
 use leakwatch_tests::corpus::judge::{METHODS, judge};
 use leakwatch_tests::corpus::label::{self, Label};
 use leakwatch_tests::corpus::report;
 use leakwatch_tests::corpus::score::{Row, row};
-use leakwatch_tests::corpus::{generate, real};
+use leakwatch_tests::corpus::{generate, real, server};
 use leakwatch_tests::program::Flags;
 
 fn main() -> Result<()> {
-    let only = Flags::of_this_process().get("only", "all".to_owned());
+    let flags = Flags::of_this_process();
+    let only = flags.get("only", "all".to_owned());
+    let keep: Option<PathBuf> = flags.find("keep");
     let wanted = |l: &Label, folder: &str| match only.as_str() {
         "all" => true,
         "small" => l.generated() && !l.large && !l.held_out,
@@ -45,16 +50,11 @@ fn main() -> Result<()> {
         rows.push(row?);
     }
     rows.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
-    let cases: Vec<Label> =
-        label::load("real")?.into_iter().filter(|l| wanted(l, "real")).collect();
-    if !cases.is_empty() {
-        let said = judge(&real::record(&cases)?)?;
-        for case in cases {
-            if !said.seen.contains_key(&case.unit()) {
-                bail!("{} was never seen", case.name);
-            }
-            rows.push(row(case, &said, None));
-        }
+    for folder in ["real", "servers"] {
+        let mut cases = label::load(folder)?;
+        cases.retain(|l| wanted(l, folder));
+        let keep = keep.as_ref().map(|dir| dir.join(folder).with_extension("trace"));
+        rows.extend(recorded(cases, keep.as_deref())?);
     }
     for (label, outcomes) in &rows {
         for (method, outcome) in METHODS.iter().zip(outcomes) {
@@ -62,6 +62,25 @@ fn main() -> Result<()> {
         }
     }
     Ok(std::io::stdout().lock().write_all(report::tables(&rows).as_bytes())?)
+}
+
+/// Records them, and has the trace judged.
+fn recorded(cases: Vec<Label>, keep: Option<&Path>) -> Result<Vec<Row>> {
+    if cases.is_empty() {
+        return Ok(Vec::new());
+    }
+    if let Some(program) = server::missing(&cases) {
+        bail!("{program} is missing: `cargo xtask setup` installs it");
+    }
+    let trace = real::record(&cases)?;
+    if let Some(file) = keep {
+        fs::write(file, &trace).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let said = judge(&trace)?;
+    if let Some(case) = cases.iter().find(|c| !said.seen.contains_key(&c.unit())) {
+        bail!("{} was never seen", case.name);
+    }
+    Ok(cases.into_iter().map(|case| row(case, &said, None)).collect())
 }
 
 fn judged(case: &Label) -> Result<Row> {

@@ -26,6 +26,9 @@ pub struct Alarm {
     pub held: Option<u64>,
     /// Why, in short.
     pub why: String,
+    /// Functions of the verdict's opener, as it is at the end of the trace: its stack may
+    /// come after its confirmation. Of a baseline none.
+    pub opener: Vec<String>,
 }
 
 /// The three methods.
@@ -45,6 +48,9 @@ pub struct Said {
 struct Line {
     at: Option<Timestamp>,
     leak: Option<Leak>,
+    /// Of the last line: all that there are.
+    #[serde(default)]
+    leaks: Vec<Leak>,
 }
 
 /// Has a trace judged by all three.
@@ -62,7 +68,8 @@ pub fn judge(trace: &[u8]) -> Result<Said> {
 /// # Errors
 /// It cannot be read.
 pub fn verdicts(trace: &[u8], first: Timestamp) -> Result<BTreeMap<String, Vec<Alarm>>> {
-    let mut alarms: BTreeMap<String, Vec<Alarm>> = BTreeMap::new();
+    let mut found: Vec<(Leak, Alarm)> = Vec::new();
+    let mut openers: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut out = Vec::new();
     let mut teller = Teller::new(&mut out, Format::Json);
     let (_, result) = replay(Reader::new(trace)?, None, &mut teller);
@@ -70,18 +77,29 @@ pub fn verdicts(trace: &[u8], first: Timestamp) -> Result<BTreeMap<String, Vec<A
     drop(teller);
     for line in out.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
         let line: Line = serde_json::from_slice(line).context("a line of the replay")?;
+        for leak in line.leaks {
+            let functions = leak.opener.into_iter().map(|frame| frame.function).collect();
+            openers.insert(leak.id.to_string(), functions);
+        }
         let (Some(at), Some(leak)) = (line.at, line.leak) else { continue };
         // A process near its limit is a warning, and says of itself that it is no leak.
         if leak.state != State::Confirmed || leak.rules == [Rule::Headroom] {
             continue;
         }
         let rules: Vec<_> = leak.rules.iter().map(|r| r.as_str()).collect();
-        alarms.entry(leak.unit.to_string()).or_default().push(Alarm {
+        let alarm = Alarm {
             at: Duration::try_from(at.duration_since(first)).unwrap_or_default(),
             of: Some((leak.resource.to_string(), leak.kind.clone())),
             held: Some(leak.held),
             why: rules.join(", "),
-        });
+            opener: Vec::new(),
+        };
+        found.push((leak, alarm));
+    }
+    let mut alarms: BTreeMap<String, Vec<Alarm>> = BTreeMap::new();
+    for (leak, mut alarm) in found {
+        alarm.opener = openers.get(&leak.id.to_string()).cloned().unwrap_or_default();
+        alarms.entry(leak.unit.to_string()).or_default().push(alarm);
     }
     Ok(alarms)
 }
@@ -140,7 +158,8 @@ fn baselines(trace: &[u8]) -> Result<(Said, Timestamp)> {
 }
 
 fn alarm(said: &mut Said, method: usize, unit: &str, at: Duration, (why, grown): (&str, f64)) {
-    let alarm = Alarm { at, of: None, held: Some(grown.max(0.0) as u64), why: why.to_owned() };
+    let held = Some(grown.max(0.0) as u64);
+    let alarm = Alarm { at, of: None, held, why: why.to_owned(), opener: Vec::new() };
     said.alarms[method].entry(unit.to_owned()).or_default().push(alarm);
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use super::generate::actor::Actor;
+use super::server;
 
 /// Guilty or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -17,6 +18,16 @@ pub enum Truth {
     Leaky,
     /// Nothing is.
     Innocent,
+}
+
+/// Which of two programs a case is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Judged {
+    /// The server.
+    Server,
+    /// The one that talks to it.
+    Client,
 }
 
 /// A case.
@@ -31,9 +42,11 @@ pub struct Label {
     pub truth: Truth,
     /// Kept aside: see [`held_out`].
     pub held_out: bool,
-    /// `fd`, `thread` or `process`; absent for innocents, as is the next.
+    /// The day from which on it was looked at, where it was kept aside before.
+    pub opened: Option<String>,
+    /// `fd`, `thread`, `process` or `task`; absent for innocents, as is the next.
     pub resource: Option<String>,
-    /// Kind of the leaked descriptors, else the resource.
+    /// Kind of the leaked descriptors, or the runtime of tasks, else the resource.
     pub kind: Option<String>,
     /// The rule that should find it; it may be one that does not exist yet.
     pub rule: Option<String>,
@@ -60,7 +73,13 @@ pub struct Label {
     /// What goes on in a generated case.
     #[serde(default)]
     pub actor: Vec<Actor>,
-    /// The program of a real case with its arguments; `{dir}` is a directory of its own.
+    /// The server that is started before `run`: see [`server`].
+    #[serde(default)]
+    pub server: Vec<String>,
+    /// Whose the unit is, where there is a server.
+    pub judged: Option<Judged>,
+    /// The program of a real case with its arguments; `{dir}` is a directory of its own,
+    /// `{server}` where the server listens, and `{pid}` its process id.
     #[serde(default)]
     pub run: Vec<String>,
     /// What it is told on its standard input, without which it waits.
@@ -68,6 +87,8 @@ pub struct Label {
     /// It is killed once it is ready.
     #[serde(default)]
     pub kill: bool,
+    /// The runtime whose async tasks are counted, for its match rule.
+    pub tasks: Option<String>,
     /// Command lines that must not outlive it, for its match rule.
     #[serde(default)]
     pub orphans: Vec<String>,
@@ -102,14 +123,23 @@ impl Label {
         if file.file_stem().is_none_or(|stem| *stem != *self.name) {
             bail!("the name is `{}`, which is not the file's", self.name);
         }
-        if self.held_out != held_out(&self.name) {
+        if self.held_out != (held_out(&self.name) && self.opened.is_none()) {
             bail!("held-out must be {}: see `held_out`", !self.held_out);
+        }
+        if self.opened.is_some() && !held_out(&self.name) {
+            bail!("`opened` is for what was kept aside, which this was not");
         }
         if self.leaky() != (self.resource.is_some() && self.kind.is_some() && self.rule.is_some()) {
             bail!("resource, kind and rule are those of a leak, and only a leak has them");
         }
         if self.generated() == self.actor.is_empty() {
             bail!("it needs either actors or a program to run");
+        }
+        if self.judged.is_some() == self.server.is_empty() {
+            bail!("where there is a server, and only there, `judged` says server or client");
+        }
+        if let Some(word) = self.server.first().filter(|word| !server::known(word)) {
+            bail!("`{word}` is no server that is known");
         }
         Ok(())
     }
@@ -129,7 +159,7 @@ pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
 }
 
-/// The cases of one folder (`generated` or `real`) of the corpus, by name.
+/// The cases of one folder (`generated`, `real` or `servers`) of the corpus, by name.
 ///
 /// # Errors
 /// A label cannot be read, or contradicts itself.
@@ -157,12 +187,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_label_is_sound_and_about_a_fifth_is_kept_aside() {
-        let cases = [load("generated").unwrap(), load("real").unwrap()].concat();
+    fn every_label_is_sound_and_neither_part_is_small() {
+        let cases = ["generated", "real", "servers"].map(|folder| load(folder).unwrap()).concat();
         let leaky = cases.iter().filter(|c| c.leaky()).count();
         assert!(leaky >= 30 && cases.len() - leaky >= 30, "{leaky} of {}", cases.len());
+        // More than a fifth: some were named so that they are kept aside.
         let aside = cases.iter().filter(|c| c.held_out).count();
-        assert!(aside * 8 >= cases.len() && aside * 3 <= cases.len(), "{aside}");
+        assert!(aside * 8 >= cases.len() && aside * 2 <= cases.len(), "{aside}");
+    }
+
+    #[test]
+    fn a_server_is_one_that_is_known_and_says_who_is_judged() {
+        let sound = load("servers").unwrap().remove(0);
+        let check = |case: &Label| case.check(Path::new(&format!("{}.toml", case.name)));
+        assert!(check(&sound).is_ok());
+        let never = load("servers").unwrap().into_iter().find(|c| !held_out(&c.name)).unwrap();
+        let opened = Label { opened: Some("2026-11-27".into()), ..never };
+        assert!(check(&opened).unwrap_err().to_string().contains("`opened`"));
+        let unknown = Label { server: vec!["apache".into()], ..sound.clone() };
+        assert!(check(&unknown).unwrap_err().to_string().contains("`apache`"));
+        let nobody = Label { judged: None, ..sound.clone() };
+        assert!(check(&nobody).unwrap_err().to_string().contains("`judged`"));
+        let without = Label { server: Vec::new(), ..sound };
+        assert!(check(&without).is_err());
     }
 
     #[test]

@@ -9,9 +9,11 @@ use super::score::{Figures, Outcome, Row, median};
 /// The tables of `docs/detection.md`: the part that was looked at, the part that was not.
 pub fn tables(rows: &[Row]) -> String {
     let count = |leaky| rows.iter().filter(|(l, _)| l.leaky() == leaky).count();
-    let real = rows.iter().filter(|(l, _)| !l.generated()).count();
+    let servers = rows.iter().filter(|(l, _)| !l.server.is_empty()).count();
+    let real = rows.iter().filter(|(l, _)| !l.generated()).count() - servers;
     let mut text = format!(
-        "{} leaky and {} innocent cases, {real} of them real programs and the others generated.\n",
+        "{} leaky and {} innocent cases, {real} of them real programs, {servers} real servers or their \
+         clients, and the others generated.\n",
         count(true),
         count(false),
     );
@@ -25,6 +27,15 @@ pub fn tables(rows: &[Row]) -> String {
         for (i, method) in METHODS.iter().enumerate() {
             let of = rows.iter().filter(|(l, _)| l.held_out == aside).map(|(_, o)| &o[i]);
             line(&mut text, method, &Figures::of(of));
+        }
+        let of = rows.iter().filter(|(l, _)| l.held_out == aside).map(|(_, o)| &o[0]);
+        let ours = Figures::of(of);
+        if ours.openers > 0 {
+            let _ = writeln!(
+                text,
+                "\nOf the real leaks that leakwatch found, {} have an opener on record; it named {}.",
+                ours.openers, ours.named
+            );
         }
     }
     text
@@ -57,7 +68,13 @@ pub fn sentence(label: &Label, method: &str, outcome: &Outcome) -> String {
     let aside = if label.held_out { " (kept aside)" } else { "" };
     let what = match (&outcome.found, label.leaky()) {
         (Some(f), _) => {
-            format!("found after {:.1} windows and {} leaked, by {}", f.windows, f.leaked, f.why)
+            let opener = match f.opener.filter(|_| method == METHODS[0]) {
+                Some(true) => ", with its opener",
+                Some(false) => ", without its opener",
+                None => "",
+            };
+            let (windows, leaked) = (f.windows, f.leaked);
+            format!("found after {windows:.1} windows and {leaked} leaked, by {}{opener}", f.why)
         }
         (None, true) => "MISSED".to_owned(),
         (None, false) => "silent".to_owned(),

@@ -18,6 +18,9 @@ pub struct Found {
     pub used: f64,
     /// Why.
     pub why: String,
+    /// Whether a frame of its opener is the function on record; of generated cases, which
+    /// have no code, and where none is on record, nothing.
+    pub opener: Option<bool>,
 }
 
 /// What a method made of a case.
@@ -70,20 +73,24 @@ pub fn score(
         let same = alarm.of.as_ref().is_none_or(|(r, k)| kind == (Some(r), Some(k)));
         label.leaky() && alarm.at >= begun && same
     };
-    let found = alarms.iter().filter(|a| right(a)).min_by_key(|a| a.at).map(|alarm| {
-        let after = alarm.at - begun;
-        let leaked = match leaked {
-            Some(leaked) => leaked.iter().filter(|t| **t <= alarm.at).count() as u64,
-            None => alarm.held.unwrap_or(0),
-        };
-        Found {
-            after,
-            windows: after.as_secs_f64() / window.as_secs_f64(),
-            leaked,
-            used: leaked as f64 / label.limit as f64,
-            why: alarm.why.clone(),
-        }
-    });
+    let found =
+        alarms.iter().filter(|a| right(a)).min_by_key(|a| a.at).map(|alarm| {
+            let after = alarm.at - begun;
+            let leaked = match leaked {
+                Some(leaked) => leaked.iter().filter(|t| **t <= alarm.at).count() as u64,
+                None => alarm.held.unwrap_or(0),
+            };
+            Found {
+                after,
+                windows: after.as_secs_f64() / window.as_secs_f64(),
+                leaked,
+                used: leaked as f64 / label.limit as f64,
+                why: alarm.why.clone(),
+                opener: label.opener.as_ref().filter(|_| !label.generated()).map(|function| {
+                    alarm.opener.iter().any(|frame| frame.contains(function.as_str()))
+                }),
+            }
+        });
     let wrong = alarms.iter().filter(|a| !right(a)).min_by_key(|a| a.at).map(|alarm| {
         let of = alarm.of.as_ref().map_or("", |(_, kind)| kind);
         format!("{of} after {:.0} s: {}", alarm.at.as_secs_f64(), alarm.why)
@@ -116,6 +123,10 @@ pub struct Figures {
     pub descriptors: usize,
     /// Of which were found before they had taken a tenth of the limit.
     pub early: usize,
+    /// Leaks that were found, are real, and whose opener is on record.
+    pub openers: usize,
+    /// Of which a frame is that function.
+    pub named: usize,
 }
 
 impl Figures {
@@ -133,6 +144,8 @@ impl Figures {
                 sum.windows.push(found.windows);
                 sum.leaked.push(found.leaked);
                 sum.early += usize::from(descriptor && found.used < 0.1);
+                sum.openers += usize::from(found.opener.is_some());
+                sum.named += usize::from(found.opener == Some(true));
             }
         }
         sum.windows.sort_by(f64::total_cmp);
@@ -167,7 +180,7 @@ mod tests {
 
     fn alarm(at: u64, kind: &str) -> Alarm {
         let of = Some(("fd".to_owned(), kind.to_owned()));
-        Alarm { at: Duration::from_secs(at), of, held: None, why: "x".into() }
+        Alarm { at: Duration::from_secs(at), of, held: None, why: "x".into(), opener: Vec::new() }
     }
 
     fn case(leaky: bool) -> Label {
@@ -208,6 +221,25 @@ mod tests {
         assert!(judged(true, std::slice::from_ref(&blind)).found.is_some());
         assert!(judged(false, &[blind]).wrong.is_some());
         assert!(judged(false, &[alarm(20, "socket")]).wrong.is_some());
+    }
+
+    #[test]
+    fn an_opener_is_named_by_any_frame_of_a_real_case() {
+        let mut case = case(true);
+        case.opener = Some("open_it".into());
+        let mut alarm = alarm(20, "socket");
+        alarm.opener = vec!["__GI_socket".into(), "client::open_it".into()];
+        let opener = |case: &Label, alarm: &Alarm| {
+            let (alarms, second) = (std::slice::from_ref(alarm), Duration::from_secs(1));
+            score(case, alarms, second, None, second).found.unwrap().opener
+        };
+        assert_eq!(opener(&case, &alarm), None, "made up");
+        case.run = vec!["client".into()];
+        assert_eq!(opener(&case, &alarm), Some(true));
+        alarm.opener.pop();
+        assert_eq!(opener(&case, &alarm), Some(false));
+        case.opener = None;
+        assert_eq!(opener(&case, &alarm), None, "not on record");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use leakwatch_tests::agent::{binary, run};
 use leakwatch_tests::component::{need_program, need_root};
+use leakwatch_tests::install;
 use tempfile::TempDir;
 
 use crate::{is_harmless, said};
@@ -112,7 +113,7 @@ fn what_another_user_may_not_read_or_write_is_named() {
     let dir = TempDir::new().expect("a temporary directory");
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
     let agent = dir.path().join("leakwatch");
-    fs::copy(binary(), &agent).expect("room for a copy");
+    install::copy(binary(), &agent);
     let config = dir.path().join("secret.toml");
     fs::write(&config, "").expect("it can be written");
     fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).expect("it is ours");

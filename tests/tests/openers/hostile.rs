@@ -8,9 +8,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use leakwatch::detection::verdict::Leak;
 use leakwatch_tests::agent::binary;
 use leakwatch_tests::component::{need_program, need_root};
-use leakwatch_tests::fixture::{line, put};
+use leakwatch_tests::fixture::{line, line_in_c, put, put_forgets};
 use leakwatch_tests::procfs::state;
 use leakwatch_tests::wait::wait_until;
 use serde_json::Value;
@@ -108,6 +109,65 @@ fn read(file: &Path, address: &str) -> Result<Value, String> {
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(15), "{took:?}");
     serde_json::from_slice(&output.stdout).map_err(|_| output.status.to_string())
+}
+
+#[test]
+fn hostile_call_frame_information_costs_its_own_callers_and_no_others() {
+    if need_root().is_none() {
+        return;
+    }
+    let mut scene = Scene::set();
+    let dir = scene.dir();
+
+    // 2 GiB, of which all but the program is a hole.
+    let large = put_forgets(&dir, "cfilarge", true);
+    let file = OpenOptions::new().write(true).open(&large).expect("it is ours");
+    file.set_len(2 << 30).expect("holes cost nothing");
+    drop(file);
+    scene.start("cfilarge", large);
+
+    // Noise, behind an index that is whole; and the other way round.
+    for (name, spoiled) in [("cfinoise", ".eh_frame"), ("cfiindex", ".eh_frame_hdr")] {
+        let program = put_forgets(&dir, name, true);
+        let (offset, size) = section(&program, spoiled);
+        let file = OpenOptions::new().write(true).open(&program).expect("it is ours");
+        let noise: Vec<u8> =
+            (4..size).map(|i| (i.wrapping_mul(2_654_435_761) >> 7) as u8).collect();
+        file.write_all_at(&noise, offset + 4).expect("it is ours");
+        drop(file);
+        scene.start(name, program);
+    }
+
+    // It says of each function, in words of its own, that it was called by itself: the
+    // place of the frame is where the stack pointer is, wherever that may be.
+    let endless = put_forgets(&dir, "cfiendless", true);
+    let (offset, size) = section(&endless, ".eh_frame");
+    let mut bytes = fs::read(&endless).expect("it is ours");
+    let frames = &mut bytes[offset as usize..(offset + size) as usize];
+    // DW_CFA_def_cfa rsp+8, with which every function begins, becomes rsp+0.
+    let begins = [0x0c, 0x07, 0x08];
+    let at = frames.windows(3).position(|w| w == begins).expect("the first description has it");
+    frames[at + 2] = 0;
+    leakwatch_tests::install::write(&endless, &bytes);
+    scene.start("cfiendless", endless);
+
+    scene.start("forgets", put_forgets(&dir, "forgets", true));
+    scene.go_all();
+    let leak = wait_until("the one beside them to be named", LIMIT, || {
+        let named = |l: &Leak| l.opener.iter().any(|f| f.function == "open_part");
+        scene.leak("forgets").filter(named)
+    });
+    assert_eq!(opener(&leak).line, Some(line_in_c("OPENS")), "{leak:#?}");
+    for name in ["cfilarge", "cfinoise", "cfiindex", "cfiendless"] {
+        // Whatever comes of it: an answer, and none that names who is not there.
+        let leak = scene.looked_up(name);
+        let ours = ["open_part", "load_index", "refresh", "main"];
+        let true_to_life = |f: &&leakwatch::detection::verdict::Frame| {
+            f.function.starts_with("0x") || ours.contains(&f.function.as_str())
+        };
+        assert!(of_program(&leak).iter().all(true_to_life), "{leak:#?}");
+    }
+    assert!(!scene.log().contains("panicked"), "{}", scene.log());
 }
 
 #[test]

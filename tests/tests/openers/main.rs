@@ -2,6 +2,7 @@
 //! their files are hidden, damaged or gone. One agent watches them all at once, so
 //! that a hostile one would be seen to disturb the others.
 
+mod frameless;
 mod hostile;
 mod scene;
 
@@ -212,12 +213,16 @@ fn python_before_3_12_says_how_to_see_more() {
     let mut scene = Scene::set();
     let log = scene.dir().join("deployer.log").display().to_string();
     scene.start_python(&["--tag", "~python ", "--log", &log, "--count", "400", "--pace", "200"]);
+    // Its own functions are those of the interpreter, down to the outermost.
     let leak = wait_until("the stack of Python", LIMIT, || {
-        scene.leak("python").filter(|l| l.opener_note.is_some())
+        let outermost = |f: &Frame| f.function == "Py_BytesMain";
+        scene.leak("python").filter(|l| l.opener.iter().any(outermost))
     });
     let note = leak.opener_note.as_deref().unwrap_or("");
     say(format_args!("{note}\n{:#?}", leak.opener));
     assert!(note.contains("Python") && note.contains("PYTHONPERFSUPPORT=1"), "{leak:#?}");
     assert!(leak.opener.iter().all(|f| f.role != Role::Opener), "{leak:#?}");
-    assert!(leak.opener.iter().any(|f| f.role == Role::Runtime), "{leak:#?}");
+    assert!(leak.opener.iter().all(|f| f.role == Role::Runtime), "{leak:#?}");
+    assert!(leak.opener.len() >= 10, "{leak:#?}");
+    assert!(!note.contains("frame pointers"), "{leak:#?}");
 }

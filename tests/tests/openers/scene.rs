@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use leakwatch::detection::verdict::{Frame, Leak, Role};
 use leakwatch_tests::agent::{Agent, FAST, Plan};
-use leakwatch_tests::fixture::settle;
+use leakwatch_tests::install::settle;
 use leakwatch_tests::started::{Started, python};
 use leakwatch_tests::wait::wait_until;
 
@@ -22,6 +22,11 @@ pub struct Scene {
 
 impl Scene {
     pub fn set() -> Self {
+        Self::set_under(&[])
+    }
+
+    /// The agent under another program, such as `env VARIABLE=value`.
+    pub fn set_under(wrapper: &[&str]) -> Self {
         // Stacks of suspects alone: those of all fill the map where much is compiled.
         let mut config = FAST.replace("[watch]", "[watch]\nprobes = \"always\"");
         // One unit per program of this suite, by the directory that it lies in.
@@ -30,9 +35,12 @@ impl Scene {
                 "[[unit]]\nname = \"~{name}\"\ncmdline = \"*/{name} [lcj]* {PACE}\"\n"
             ));
         }
+        config.push_str("[[unit]]\nname = \"~perf\"\ncmdline = \"*--tag ~perf *\"\n");
         config.push_str("[[unit]]\nname = \"~python\"\ncmdline = \"*--tag ~python *\"\n");
         config.push_str("[[ignore]]\nunit = \"[!~]*\"\n");
-        let agent = Plan::new(config).start();
+        let plan = Plan::new(config);
+        let plan = if wrapper.is_empty() { plan } else { plan.under(wrapper) };
+        let agent = plan.start();
         Self { started: Vec::new(), waiting: Vec::new(), agent }
     }
 
@@ -76,7 +84,7 @@ impl Scene {
     }
 
     fn keep(&mut self, name: &str, started: Started) -> usize {
-        assert!(NAMES.contains(&name), "{name} has no unit");
+        assert!(NAMES.contains(&name) || name == "perf", "{name} has no unit");
         self.started.push((name.to_owned(), Some(started)));
         self.waiting.push(self.started.len() - 1);
         self.started.len() - 1
@@ -117,12 +125,24 @@ impl Scene {
         leak
     }
 
+    /// Sum of a metric of the agent.
+    pub fn lost(&self, source: &str) -> Option<f64> {
+        self.agent.metrics().one("leakwatch_events_lost_total", &[("source", source)])
+    }
+
     pub fn log(&self) -> String {
         self.agent.log()
     }
 }
 
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 25] = [
+    "roomless",
+    "cfilarge",
+    "cfinoise",
+    "cfiindex",
+    "cfiendless",
+    "forgets",
+    "nolines",
     "bomb",
     "library",
     "plain",

@@ -204,6 +204,36 @@ fn one_of_many_that_stays_open_is_found_where_no_lowest_count_rises() {
 }
 
 #[test]
+fn a_thread_left_behind_is_found_while_there_are_ever_fewer() {
+    if need_root().is_none() {
+        return;
+    }
+    let agent = Plan::new(format!("{FAST}{}{}", unit("falling", ""), unit("clean", ""))).start();
+    let start = |unit: &str, more: &[&str]| {
+        let falling = ["--mode", "falling", "--count", "50", "--pace", "250"];
+        tagged(program("threads"), unit, &[&falling, more].concat())
+    };
+    let (mut leaker, mut clean) = (start("falling", &[]), start("clean", &["--clean", "yes"]));
+    agent.census();
+    leaker.tell("go");
+    clean.tell("go");
+    let leak = wait_until("a verdict on what is left", LIMIT, || {
+        agent.confirmed("falling").into_iter().next()
+    });
+    let by = |rule: &str| {
+        let labels = [("unit", "falling"), ("rule", rule)];
+        agent.metrics().sum("leakwatch_leaks_confirmed_total", &labels).unwrap_or(0.0)
+    };
+    assert_eq!((by("excess"), by("thread-growth")), (1.0, 0.0), "no floor rises: {leak:#?}");
+    assert_eq!((leak.resource.as_str(), &*leak.cohort), ("thread", "threads"), "{leak:#?}");
+    assert!((5..=25).contains(&leak.held), "of 25, where the load is known: {leak:#?}");
+    assert!(leak.evidence.iter().any(|e| e.contains("by Little's law")), "{leak:#?}");
+    clean.ready(LIMIT);
+    leaker.ready(LIMIT);
+    assert!(agent.confirmed("clean").is_empty(), "{:#?}", agent.confirmed("clean"));
+}
+
+#[test]
 fn a_process_near_its_limit_is_a_warning_and_no_leak() {
     if need_root().is_none() {
         return;

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use super::counted;
-use super::suites::{HOME, STEPS};
+use super::suites::{self, HOME};
 use crate::shell::say;
 
 /// What the kernel's command line says after `--`.
@@ -22,6 +22,9 @@ pub struct Options {
     /// Count instructions instead of running the suites
     #[arg(long)]
     bench: bool,
+    /// One step of them
+    #[arg(long)]
+    only: Option<String>,
 }
 
 /// Begins each line that is meant for the host.
@@ -62,8 +65,8 @@ pub fn run(options: &Options) -> Result<()> {
         say(&format!("{MARK}up {} {up}", kernel.trim()));
         if options.bench {
             counted::run();
-        } else {
-            suites();
+        } else if let Err(error) = suites(options.only.as_deref()) {
+            say(&format!("{MARK}broken {error:#}"));
         }
         say(&format!("{MARK}done"));
     }
@@ -72,8 +75,8 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn suites() {
-    for step in &STEPS {
+fn suites(only: Option<&str>) -> Result<()> {
+    for step in suites::steps(only)? {
         say(&format!("{MARK}begin {}", step.name));
         let begun = Instant::now();
         let outcome = run_step(&step.file(), step.arguments);
@@ -84,6 +87,7 @@ fn suites() {
         };
         say(&format!("{MARK}end {} {word} {:.1}", step.name, begun.elapsed().as_secs_f64()));
     }
+    Ok(())
 }
 
 fn prepare() -> Result<()> {

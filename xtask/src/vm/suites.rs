@@ -42,7 +42,7 @@ const fn suite(name: &'static str, arguments: &'static [&'static str]) -> Step {
 /// the host, as does the crowd of `placing`: 530 processes, which take an emulated
 /// processor two minutes and show nothing of the kernel. Every other test of these
 /// suites runs.
-pub const STEPS: [Step; 10] = [
+pub static STEPS: [Step; 10] = [
     Step { name: "doctor", program: Some("leakwatch"), arguments: &["doctor", "--json"] },
     suite("harness", &["--skip", "prometheus_runs", "--skip", "leakers_hold"]),
     suite("privileges", &["as_root"]),
@@ -55,8 +55,30 @@ pub const STEPS: [Step; 10] = [
     suite("on_suspicion", &[]),
 ];
 
+/// What takes an emulated processor too long to be one of them.
+static ON_DEMAND: [Step; 1] = [suite("tasks", &["a_forgotten_loop"])];
+
+/// Every step there is.
+pub fn all() -> impl Iterator<Item = &'static Step> {
+    STEPS.iter().chain(&ON_DEMAND)
+}
+
+/// Those that run: all of the kernel suite, or the one that was asked for.
+///
+/// # Errors
+/// There is none of this name.
+pub fn steps(only: Option<&str>) -> Result<Vec<&'static Step>> {
+    let Some(only) = only else { return Ok(STEPS.iter().collect()) };
+    let found: Vec<&Step> = all().filter(|step| step.name == only).collect();
+    if found.is_empty() {
+        let names: Vec<&str> = all().map(|step| step.name).collect();
+        bail!("there is no step {only:?}; it is one of {}", names.join(", "));
+    }
+    Ok(found)
+}
+
 /// The test programs beside them.
-const PROGRAMS: [&str; 10] = [
+const PROGRAMS: [&str; 11] = [
     "agent-runner",
     "children",
     "file-burst",
@@ -67,7 +89,11 @@ const PROGRAMS: [&str; 10] = [
     "storm",
     "syscalls",
     "threads",
+    WITH_SYMBOLS,
 ];
+
+/// The one whose functions are looked for by name.
+pub const WITH_SYMBOLS: &str = "tokio-server";
 
 /// Files for the guest: name in [`HOME`] and path here.
 pub type Programs = BTreeMap<String, PathBuf>;
@@ -78,12 +104,12 @@ pub type Programs = BTreeMap<String, PathBuf>;
 /// # Errors
 /// The compiler's.
 pub fn build(arch: Arch) -> Result<Programs> {
-    let names = STEPS.iter().filter(|step| step.program.is_none()).map(|step| step.name);
+    let names = all().filter(|step| step.program.is_none()).map(|step| step.name);
     let suites: Vec<&str> = names.flat_map(|name| ["--test", name]).collect();
     let mut found = Programs::new();
     compile(cargo(arch, &["test", "--no-run"])?.args(SELECTION).args(suites), &mut found)?;
     compile(cargo(arch, &["build", "--bins"])?.args(SELECTION), &mut found)?;
-    let wanted = STEPS.iter().map(Step::file).chain(PROGRAMS.map(str::to_owned));
+    let wanted = all().map(Step::file).chain(PROGRAMS.map(str::to_owned));
     choose(&found, wanted.chain(["xtask".to_owned()]))
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::kernel::Line;
 use super::report::Outcome;
-use super::suites::{STEPS, Step};
+use super::suites::{self, Step};
 
 const BEGIN: &str = "<!-- written by `cargo xtask vm --write-docs`: begin -->";
 const BEGIN_FIGURES: &str = "<!-- written by `cargo xtask vm --bench --write-docs`: begin -->";
@@ -19,13 +19,15 @@ const END: &str = "<!-- end -->";
 pub fn results(outcomes: &[(Line, Outcome)]) -> String {
     let mut out = format!("{:<8}{:<30}", "line", "kernel");
     let width = |step: &Step| step.name.len().max(7) + 2;
-    for step in &STEPS {
+    let ran = |step: &&Step| outcomes.iter().any(|(_, o)| o.step(step.name).is_some());
+    let steps: Vec<&Step> = suites::all().filter(ran).collect();
+    for step in &steps {
         let _ = write!(out, "{:>1$}", step.name, width(step));
     }
     let _ = writeln!(out, "{:>9}", "total");
     for (line, outcome) in outcomes {
         let _ = write!(out, "{:<8}{:<30}", line.to_string(), outcome.release);
-        for step in &STEPS {
+        for step in &steps {
             let cell = match outcome.step(step.name) {
                 Some(result) if result.ok => format!("{:.1} s", result.seconds),
                 Some(_) => "FAILED".to_owned(),

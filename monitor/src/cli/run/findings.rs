@@ -5,13 +5,19 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::openers::Site;
 use super::seen::{Cohort, Left, Seen};
 use super::temporary::Appeared;
-use crate::source::model::FdKind;
+use crate::source::model::{FdKind, KernelStr};
 
 /// Descriptors of one cohort in one process that are no finding: a program need not
 /// close its few files before it ends.
 const FEW: u64 = 4;
+
+/// Whether so many of one cohort are a finding.
+pub(super) const fn counts_as_many(count: u64, strict: bool) -> bool {
+    strict || count > FEW
+}
 
 /// What was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -22,6 +28,8 @@ pub(super) enum What {
     /// Descriptors that became more and more while their process ran, but were not open
     /// at its end.
     Growing,
+    /// Threads that ran when their process ended itself.
+    Threads,
     /// Processes that live after the command.
     Process,
     /// A file or directory for temporary data.
@@ -29,14 +37,15 @@ pub(super) enum What {
 }
 
 impl What {
-    pub(super) const ALL: [Self; 4] =
-        [Self::Descriptors, Self::Growing, Self::Process, Self::TemporaryFile];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Descriptors, Self::Growing, Self::Threads, Self::Process, Self::TemporaryFile];
 
     /// As JSON has it.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Descriptors => "descriptors",
             Self::Growing => "growing",
+            Self::Threads => "threads",
             Self::Process => "process",
             Self::TemporaryFile => "temporary_file",
         }
@@ -47,6 +56,7 @@ impl What {
         match self {
             Self::Descriptors => "descriptors open at the end of a process",
             Self::Growing => "descriptors that only grew in number while a process ran",
+            Self::Threads => "threads that ran when their process ended",
             Self::Process => "processes that live after the command",
             Self::TemporaryFile => "temporary files left",
         }
@@ -66,15 +76,36 @@ pub(super) struct Finding {
     /// The template of descriptors, or the temporary file.
     #[serde(default)]
     pub(super) path: Option<String>,
-    /// Of descriptors those of the worst process, of growing ones those at the last look.
+    /// The path of one of them as it is, of which `path` is what people read.
+    #[serde(default)]
+    pub(super) example: Option<KernelStr>,
+    /// Of descriptors and threads those of the worst process, of growing ones those at the
+    /// last look.
     pub(super) count: u64,
-    /// Of descriptors the processes that held such, of processes their ids.
+    /// Of descriptors and threads the processes that had such, of processes their number.
     #[serde(default)]
     pub(super) processes: u64,
     #[serde(default)]
     pub(super) pids: Vec<u32>,
+    /// What the threads are called.
+    #[serde(default)]
+    pub(super) names: Vec<String>,
+    /// Who opened the descriptors, most first, where that was seen.
+    #[serde(default)]
+    pub(super) openers: Vec<Site>,
     /// Whether it makes `--fail-on-leak` fail; else it is only mentioned.
     pub(super) leak: bool,
+}
+
+/// How the processes of the command were told from others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Scope {
+    /// By who started whom.
+    #[default]
+    Descent,
+    /// By that, and by a cgroup of their own.
+    Cgroup,
 }
 
 /// The report, as `--format json` writes it.
@@ -90,6 +121,10 @@ pub(super) struct Report {
     /// How long it and what it started were watched, in seconds.
     #[serde(default)]
     pub(super) seconds: f64,
+    /// How the processes of the command were told from others: `cgroup` besides descent, or
+    /// `descent` alone.
+    #[serde(default)]
+    pub(super) scope: Scope,
     /// Processes that have ended, the command among them.
     #[serde(default)]
     pub(super) processes: u64,
@@ -138,24 +173,38 @@ pub(super) fn judge(
     seen: &Seen,
     left: &[Left],
     temporary: &[Appeared],
+    sites: &HashMap<Cohort, Vec<Site>>,
     strict: bool,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let descriptors = |what, cohort: &Cohort, count, processes, leak| Finding {
+    let finding = |what, count, leak| Finding {
         what,
+        program: None,
+        kind: None,
+        path: None,
+        example: None,
+        count,
+        processes: 0,
+        pids: Vec::new(),
+        names: Vec::new(),
+        openers: Vec::new(),
+        leak,
+    };
+    let descriptors = |what, cohort: &Cohort, count, processes, leak| Finding {
         program: Some(cohort.program.clone()),
         kind: Some(cohort.kind),
         path: Some(cohort.path.clone()),
-        count,
         processes,
-        pids: Vec::new(),
-        leak,
+        openers: sites.get(cohort).cloned().unwrap_or_default(),
+        ..finding(what, count, leak)
     };
-    let many = |count: u64| strict || count > FEW;
+    let many = |count: u64| counts_as_many(count, strict);
     let open: BTreeMap<_, _> = seen.open.iter().filter(|(_, open)| many(open.worst)).collect();
     for (cohort, open) in &open {
-        let (count, processes) = (open.worst, open.processes);
-        findings.push(descriptors(What::Descriptors, cohort, count, processes, true));
+        findings.push(Finding {
+            example: Some(open.example.as_slice().into()),
+            ..descriptors(What::Descriptors, cohort, open.worst, open.processes, true)
+        });
     }
     let grew: BTreeMap<_, _> = seen.grew.iter().filter(|(_, count)| many(**count)).collect();
     for (cohort, count) in grew {
@@ -163,31 +212,31 @@ pub(super) fn judge(
             findings.push(descriptors(What::Growing, cohort, *count, 0, strict));
         }
     }
+    // Many runtimes end with threads of their own, and it is well so.
+    findings.extend(seen.threads.iter().map(|(program, running)| Finding {
+        program: Some(program.clone()),
+        processes: running.processes,
+        names: running.names.iter().cloned().collect(),
+        ..finding(What::Threads, running.worst, strict)
+    }));
     let mut programs: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
     for process in left {
         programs.entry(&process.program).or_default().push(process.pid);
     }
     for (program, pids) in programs {
+        let count = pids.len() as u64;
         findings.push(Finding {
-            what: What::Process,
             program: Some(program.to_owned()),
-            kind: None,
-            path: None,
-            count: pids.len() as u64,
-            processes: pids.len() as u64,
+            processes: count,
             pids,
-            leak: true,
+            ..finding(What::Process, count, true)
         });
     }
     findings.extend(temporary.iter().map(|file| Finding {
-        what: What::TemporaryFile,
         program: file.program.clone(),
-        kind: None,
         path: Some(file.path.clone()),
-        count: 1,
-        processes: 0,
-        pids: Vec::new(),
-        leak: strict || file.program.is_some(),
+        example: Some(file.raw.as_slice().into()),
+        ..finding(What::TemporaryFile, 1, strict || file.program.is_some())
     }));
     findings
 }
@@ -201,14 +250,18 @@ mod tests {
         let cohort =
             Cohort { program: "p".to_owned(), kind: FdKind::Regular, path: "/x/*".to_owned() };
         let mut seen = Seen::default();
-        seen.open.insert(cohort, Open { worst, processes: 1 });
+        seen.open.insert(cohort, Open { worst, processes: 1, example: b"/x/a".to_vec() });
         seen
     }
 
     #[test]
     fn a_few_descriptors_are_a_finding_only_when_strict() {
         for (count, strict, want) in [(4, false, 0), (5, false, 1), (1, true, 1)] {
-            assert_eq!(judge(&seen(count), &[], &[], strict).len(), want, "{count} {strict}");
+            assert_eq!(
+                judge(&seen(count), &[], &[], &HashMap::new(), strict).len(),
+                want,
+                "{count} {strict}"
+            );
         }
     }
 
@@ -218,11 +271,11 @@ mod tests {
         let cohort = grown.open.keys().next().cloned().unwrap();
         grown.grew.insert(cohort.clone(), 9);
         for (strict, want) in [(false, (What::Growing, false)), (true, (What::Descriptors, true))] {
-            let found = judge(&grown, &[], &[], strict);
+            let found = judge(&grown, &[], &[], &HashMap::new(), strict);
             assert_eq!(found.iter().map(|f| (f.what, f.leak)).collect::<Vec<_>>(), [want]);
         }
         grown.open.clear();
-        let found = judge(&grown, &[], &[], true);
+        let found = judge(&grown, &[], &[], &HashMap::new(), true);
         assert_eq!(
             found.iter().map(|f| (f.what, f.count, f.leak)).collect::<Vec<_>>(),
             [(What::Growing, 9, true)]
@@ -233,12 +286,13 @@ mod tests {
     fn a_file_that_nobody_was_seen_with_is_only_mentioned() {
         let file = |program: Option<&str>| Appeared {
             path: "/tmp/x".to_owned(),
+            raw: b"/tmp/x".to_vec(),
             program: program.map(str::to_owned),
         };
         for (program, strict, want) in
             [(None, false, false), (None, true, true), (Some("p"), false, true)]
         {
-            let found = judge(&Seen::default(), &[], &[file(program)], strict);
+            let found = judge(&Seen::default(), &[], &[file(program)], &HashMap::new(), strict);
             assert_eq!(found.iter().map(|f| f.leak).collect::<Vec<_>>(), [want]);
         }
     }
@@ -246,7 +300,7 @@ mod tests {
     #[test]
     fn the_known_are_left_out_until_they_are_more() {
         let report = |count, known: Option<&Report>| {
-            let findings = judge(&seen(count), &[], &[], false);
+            let findings = judge(&seen(count), &[], &[], &HashMap::new(), false);
             let mut report = Report { findings, ..Report::default() };
             if let Some(known) = known {
                 report.without(known);

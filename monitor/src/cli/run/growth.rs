@@ -33,6 +33,11 @@ impl Growth {
         }
     }
 
+    /// Whether it is one of [`Self::risen`].
+    pub(super) fn has_risen(&self, cohort: &Cohort) -> bool {
+        self.courses.get(cohort).is_some_and(|c| c.rises > RISES)
+    }
+
     /// Those that rose again and again and never fell, with their number at the last look.
     pub(super) fn risen(&self) -> impl Iterator<Item = (&Cohort, u64)> {
         self.courses.iter().filter(|(_, c)| c.rises > RISES).map(|(cohort, c)| (cohort, c.last))

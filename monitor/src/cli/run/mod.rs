@@ -1,15 +1,19 @@
 //! `leakwatch run`: one command and all it starts, until it has ended.
 //!
-//! [`child`] starts it, [`trace`] follows its processes, or [`sample`] where the kernel
-//! allows no more, [`temporary`] looks at the directories of temporary files, [`findings`]
-//! judges what was [`seen`], and [`report`], [`junit`] and [`sarif`] write, to its
-//! [`destination`].
+//! [`child`] starts it in a [`group`] of its own, [`trace`] follows its processes, or
+//! [`sample`] where the kernel allows no more ([`course`] is what both do), [`openers`] asks
+//! the probes who opened what they hold, [`temporary`] looks at the directories of temporary
+//! files, [`findings`] judges what was [`seen`], and [`report`], [`junit`] and [`sarif`]
+//! write, to its [`destination`].
 
 mod child;
+mod course;
 mod destination;
 mod findings;
+mod group;
 mod growth;
 mod junit;
+mod openers;
 mod pace;
 mod proc;
 mod report;
@@ -19,6 +23,7 @@ mod seen;
 mod temporary;
 mod trace;
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -30,12 +35,16 @@ use jiff::Timestamp;
 
 use super::failure::{Failure, say};
 use super::flags::{ReportFormat, RunFlags};
+use super::output;
 use crate::text::printable;
 use child::{Child, Ended};
+use course::Follow;
 use destination::Destination;
-use findings::{Report, judge};
+use findings::{Report, Scope, judge};
+use group::Group;
+use openers::{Openers, Site};
 use sample::Sample;
-use seen::{Left, Seen};
+use seen::{Cohort, Left, Seen};
 use temporary::Temporary;
 use trace::Trace;
 
@@ -54,9 +63,15 @@ pub(super) fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
     let open = |path| Destination::open(path, flags.baseline.as_deref());
     let destination = flags.report.as_deref().map(open).transpose()?;
     let temporary = Temporary::before();
+    let openers = if flags.no_probes {
+        Err("they were not wanted (--no-probes)".to_owned())
+    } else {
+        Openers::attach(flags.strict)
+    };
     let child = Child::make(&flags.command).map_err(|e| cannot_run(flags, &e))?;
     let (started, begun) = (Timestamp::now(), Instant::now());
-    let (ended, seen, left) = watch(&child, &temporary)?;
+    let watched = watch(openers, &child, &temporary)?;
+    let Watched { ended, seen, left, sites, scope } = watched;
     let seconds = begun.elapsed().as_secs_f64();
     // From here on who wants leakwatch to end need not wait for it.
     child.unblock();
@@ -72,8 +87,9 @@ pub(super) fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
         status: ended.status(),
         started,
         seconds,
+        scope,
         processes: seen.processes,
-        findings: judge(&seen, &left, &temporary.after(&seen.opened), flags.strict),
+        findings: judge(&seen, &left, &temporary.after(&seen.opened), &sites, flags.strict),
         known: 0,
         blind: seen.blind().into_iter().chain(temporary.blind()).collect(),
     };
@@ -81,7 +97,10 @@ pub(super) fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
         report.without(baseline);
     }
     let text = match flags.format {
-        ReportFormat::Text => report::text(&report),
+        ReportFormat::Text => {
+            let width = destination.is_none().then(output::width_of_stderr).flatten();
+            report::text(&report, width)
+        }
         ReportFormat::Json => report::pretty(&report)?,
         ReportFormat::Junit => junit::junit(&report),
         ReportFormat::Sarif => sarif::sarif(&report)?,
@@ -111,14 +130,33 @@ pub(super) fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
     }
 }
 
+/// What watching the command has shown.
+struct Watched {
+    ended: Ended,
+    seen: Seen,
+    left: Vec<Left>,
+    sites: HashMap<Cohort, Vec<Site>>,
+    scope: Scope,
+}
+
 /// From the first instruction of the command to its end and a little more.
-fn watch(child: &Child, temporary: &Temporary) -> Result<(Ended, Seen, Vec<Left>), Failure> {
-    match Trace::begin(child, temporary) {
+fn watch(
+    openers: Result<Openers, String>,
+    child: &Child,
+    temporary: &Temporary,
+) -> Result<Watched, Failure> {
+    let group = Group::make(child.pid);
+    let apart = group.as_ref().ok();
+    let mut traced = None;
+    let (ended, mut seen, mut left, openers) = match Trace::begin(child, temporary) {
         Ok(mut trace) => {
+            trace.with(openers);
             child.release();
             let ended = trace.follow().map_err(Failure::failed)?;
-            let (seen, left) = trace.settle(GRACE);
-            Ok((ended, seen, left))
+            trace.wait(GRACE, apart);
+            let (seen, left, openers) = trace.end();
+            traced = Some(trace);
+            (ended, seen, left, openers)
         }
         Err(e) => {
             say(&format!(
@@ -127,13 +165,41 @@ fn watch(child: &Child, temporary: &Temporary) -> Result<(Ended, Seen, Vec<Left>
                  `--cap-add SYS_PTRACE`, on a host see kernel.yama.ptrace_scope; what strace or a \
                  debugger follows cannot be traced once more"
             ));
+            // Their stacks are looked up while the process is stopped at its end.
+            drop(openers);
             let mut sample = Sample::begin(child, temporary);
             child.release();
             let ended = sample.follow().map_err(Failure::failed)?;
-            let (seen, left) = sample.settle(GRACE);
-            Ok((ended, seen, left))
+            sample.wait(GRACE, apart);
+            let (seen, left) = sample.end();
+            (ended, seen, left, None)
         }
-    }
+    };
+    let scope = match group {
+        Ok(group) => {
+            // Of no descent that was seen, and there all the same.
+            let known: Vec<u32> = left.iter().map(|l| l.pid).collect();
+            let members = group.members().into_iter();
+            left.extend(members.map(Left::of).filter(|l| !known.contains(&l.pid)));
+            seen.without.extend(group.remove().err());
+            Scope::Cgroup
+        }
+        Err(why) => {
+            seen.without.push(format!(
+                "processes that the command had another one start, without a cgroup of their own \
+                 they are known by descent: {why}"
+            ));
+            Scope::Descent
+        }
+    };
+    left.sort_unstable_by_key(|l| l.pid);
+    let meanwhile = || {
+        // An error says that nobody is left.
+        let _ = traced.as_mut().map(Follow::drain);
+    };
+    let (sites, blind) = openers.map(|openers| openers.sites(meanwhile)).unwrap_or_default();
+    seen.without.extend(blind);
+    Ok(Watched { ended, seen, left, sites, scope })
 }
 
 fn cannot_run(flags: &RunFlags, why: &io::Error) -> Failure {

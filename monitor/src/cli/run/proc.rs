@@ -7,7 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::source::model::{FdSample, FdTable};
+use crate::source::model::{BootId, FdSample, FdTable, ProcessId};
+use crate::source::processes::parse_stat;
 use crate::source::procfd;
 
 /// Standard input, output and error.
@@ -64,6 +65,19 @@ pub(super) fn own(tid: libc::pid_t, given: &HashSet<Identity>) -> io::Result<Vec
 pub(super) fn process_of(tid: libc::pid_t) -> Option<libc::pid_t> {
     let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
+}
+
+/// The process, told from a later one of the same number.
+pub(super) fn identity(pid: libc::pid_t) -> Option<ProcessId> {
+    let stat = parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)?;
+    // One run is within one life of the machine, whichever.
+    Some(ProcessId { boot: BootId(0), pid: pid.cast_unsigned(), start_ticks: stat.start_ticks })
+}
+
+/// The system call that a stopped thread is in.
+pub(super) fn system_call(tid: libc::pid_t) -> Option<libc::c_long> {
+    let text = fs::read_to_string(format!("/proc/{tid}/syscall")).ok()?;
+    text.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// The name of its program.

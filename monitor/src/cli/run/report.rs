@@ -4,35 +4,62 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::findings::{Finding, Report, What};
+use super::findings::{Finding, Report, Scope, What};
 use crate::cli::failure::Failure;
+use crate::export::terminal;
 use crate::text::printable;
 
 /// Lines of what is only mentioned, at most.
 const MENTIONED: usize = 10;
 
-/// For people: a line for each finding.
-pub(super) fn text(report: &Report) -> String {
+/// Numbers of processes in a sentence, at most.
+const PIDS: usize = 20;
+/// Call sites in a sentence, at most.
+const SITES: usize = 5;
+
+/// For people: a line for each finding, broken where the terminal ends if there is one.
+pub(super) fn text(report: &Report, width: Option<usize>) -> String {
+    let lines = lines(report);
+    match width {
+        Some(width) => lines.iter().map(|line| broken(line, width)).collect(),
+        None => lines.iter().fold(String::new(), |text, line| text + line + "\n"),
+    }
+}
+
+/// A line in as many as it takes, the later ones further in.
+fn broken(line: &str, width: usize) -> String {
+    let words = line.trim_start_matches(' ');
+    let first = line.len() - words.len();
+    let rest = first + 2;
     let mut out = String::new();
+    for (i, part) in terminal::wrap(words, width.saturating_sub(rest)).iter().enumerate() {
+        // Writing into a String cannot fail.
+        let _ = writeln!(out, "{:indent$}{part}", "", indent = if i == 0 { first } else { rest });
+    }
+    out
+}
+
+fn lines(report: &Report) -> Vec<String> {
     let leaks = report.findings.iter().filter(|f| f.leak).count();
     let known = if report.known > 0 { format!(", {} known", report.known) } else { String::new() };
-    // Writing into a String cannot fail.
     let of = if report.processes == 1 { "process" } else { "processes" };
-    let _ = writeln!(out, "leakwatch: {leaks} found{known} in {} {of}", report.processes);
+    let by = if report.scope == Scope::Cgroup { ", in a cgroup of their own" } else { "" };
+    let by = if report.processes == 1 { by.replace("their", "its") } else { by.to_owned() };
+    let mut lines =
+        vec![format!("leakwatch: {leaks} found{known} in {} {of}{by}", report.processes)];
+    let said = |text: &str| printable(text.as_bytes());
     for finding in report.findings.iter().filter(|f| f.leak) {
-        let _ = writeln!(out, "  {}", printable(sentence(finding).as_bytes()));
+        lines.push(format!("  {}", said(&sentence(finding))));
     }
     let mentioned: Vec<&Finding> = report.findings.iter().filter(|f| !f.leak).collect();
     for finding in mentioned.iter().take(MENTIONED) {
-        let _ = writeln!(out, "  not counted: {}", printable(sentence(finding).as_bytes()));
+        lines.push(format!("  not counted: {}", said(&sentence(finding))));
     }
     if let more @ 1.. = mentioned.len().saturating_sub(MENTIONED) {
-        let _ = writeln!(out, "  not counted: {more} more");
+        lines.push(format!("  not counted: {more} more"));
     }
-    for blind in &report.blind {
-        let _ = writeln!(out, "  not seen: {}", printable(blind.as_bytes()));
-    }
-    out
+    lines.extend(report.blind.iter().map(|blind| format!("  not seen: {}", said(blind))));
+    lines
 }
 
 /// One finding, for people.
@@ -47,21 +74,54 @@ pub(super) fn sentence(f: &Finding) -> String {
             } else {
                 String::new()
             };
-            format!("{} open at exit: {kind} {path} by {program}{more}", f.count)
+            format!("{} open at exit: {kind} {path} by {program}{more}{}", f.count, opened(f))
         }
         What::Growing => {
             let kind = f.kind.map_or("?", |k| k.as_str());
-            format!("{} open and ever more while it ran: {kind} {path} by {program}", f.count)
+            let opened = opened(f);
+            format!(
+                "{} open and ever more while it ran: {kind} {path} by {program}{opened}",
+                f.count
+            )
+        }
+        What::Threads => {
+            let more = if f.processes > 1 {
+                format!(" in the worst of {} processes", f.processes)
+            } else {
+                String::new()
+            };
+            let names = f.names.join(", ");
+            {
+                let threads = if f.count == 1 { "thread" } else { "threads" };
+                let of = format!("{program}{more}, called {names}");
+                format!("{} {threads} still running at exit: {of}", f.count)
+            }
         }
         What::Process => {
-            let pids: Vec<String> = f.pids.iter().map(ToString::to_string).collect();
-            format!("{} left running: {program}, pid {}", f.count, pids.join(", "))
+            let pids: Vec<String> = f.pids.iter().take(PIDS).map(ToString::to_string).collect();
+            let more = f.pids.len().saturating_sub(PIDS);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!("{} left running: {program}, pid {}{more}", f.count, pids.join(", "))
         }
         What::TemporaryFile if f.program.is_some() => {
             format!("temporary file left: {path} by {program}")
         }
         What::TemporaryFile => {
             format!("temporary file appeared: {path}, not seen open by the command")
+        }
+    }
+}
+
+/// `, opened in leak (main.rs:7)`
+fn opened(f: &Finding) -> String {
+    match f.openers.as_slice() {
+        [] => String::new(),
+        [one] => format!(", opened in {}", one.words()),
+        all => {
+            let sites = all.iter().take(SITES).map(|s| format!("{} in {}", s.count, s.words()));
+            let more = all.len().saturating_sub(SITES);
+            let more = if more > 0 { format!(" and in {more} more places") } else { String::new() };
+            format!(", opened {}{more}", sites.collect::<Vec<_>>().join(", "))
         }
     }
 }
@@ -74,4 +134,20 @@ pub(super) fn pretty(value: &impl Serialize) -> Result<String, Failure> {
     let mut text = serde_json::to_string_pretty(value).map_err(Failure::failed)?;
     text.push('\n');
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_end_where_the_terminal_does() {
+        let blind = vec!["x".repeat(30), "many words ".repeat(20)];
+        let report = Report { blind, processes: 1, ..Report::default() };
+        let narrow = text(&report, Some(40));
+        assert!(narrow.lines().all(|line| line.chars().count() <= 40), "{narrow}");
+        assert_eq!(text(&report, None).lines().count(), 3);
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(words(&narrow), words(&text(&report, None)));
+    }
 }

@@ -3,13 +3,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::time::{Duration, Instant};
 
 use procfs::process::all_processes;
 
 use super::child::{self, Child, Ended};
+use super::course::{AT_ONCE, Course, Drained, Follow};
 use super::growth::Growth;
-use super::pace::Pace;
 use super::proc::{self, Identity};
 use super::seen::{Left, Seen, counts};
 use super::temporary::Temporary;
@@ -29,12 +28,8 @@ struct Process {
 /// The command and all that it has started. Orphans become children of leakwatch
 /// (`PR_SET_CHILD_SUBREAPER` of prctl(2)), so none of them gets lost.
 pub(super) struct Sample<'a> {
-    child: &'a Child,
-    temporary: &'a Temporary,
+    course: Course<'a>,
     living: HashMap<libc::pid_t, Process>,
-    seen: Seen,
-    pace: Pace,
-    ended: Option<Ended>,
     /// The command was there at a look.
     met: bool,
 }
@@ -44,78 +39,31 @@ impl<'a> Sample<'a> {
     pub(super) fn begin(child: &'a Child, temporary: &'a Temporary) -> Self {
         // SAFETY: no memory is involved.
         unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
-        let (living, seen) = (HashMap::new(), Seen { sampled: true, ..Seen::default() });
-        Self { child, temporary, living, seen, pace: Pace::new(), ended: None, met: false }
+        let seen = Seen { sampled: true, ..Seen::default() };
+        let course = Course::new(child, temporary, seen);
+        Self { course, living: HashMap::new(), met: false }
     }
 
-    /// Until the command has ended.
-    ///
-    /// # Errors
-    /// The kernel has no such child any more, which cannot be.
-    pub(super) fn follow(&mut self) -> io::Result<Ended> {
-        loop {
-            self.reap()?;
-            if let Some(ended) = self.ended {
-                return Ok(ended);
-            }
-            if self.pace.due() {
-                self.look();
-            }
-            self.child.pass_on(self.pace.rest());
-        }
-    }
-
-    /// Until nothing of it is left, at most so long; what lives then was left behind.
-    pub(super) fn settle(mut self, most: Duration) -> (Seen, Vec<Left>) {
-        let until = Instant::now() + most;
-        while self.reap().is_ok_and(|any| any) {
-            let rest = until.saturating_duration_since(Instant::now());
-            if rest.is_zero() {
-                break;
-            }
-            self.child.wake(rest);
-        }
+    /// All that was seen, and who is left.
+    pub(super) fn end(mut self) -> (Seen, Vec<Left>) {
         if !self.met {
             // It was over before the first look.
-            self.seen.processes += 1;
-            self.seen.missed += 1;
+            self.course.seen.processes += 1;
+            self.course.seen.missed += 1;
         }
         let family = family();
         for (pid, process) in std::mem::take(&mut self.living) {
             if family.iter().any(|m| m.pid == pid && m.start == process.start) {
-                self.seen.grew(&process.growth);
+                self.course.seen.grew(&process.growth);
             } else {
-                self.end(&process);
+                self.ends(&process);
             }
         }
-        let mut left: Vec<Left> = family
+        let left = family
             .into_iter()
             .map(|m| Left { pid: m.pid.cast_unsigned(), program: m.program })
             .collect();
-        left.sort_unstable_by_key(|l| l.pid);
-        (self.seen, left)
-    }
-
-    /// Parents come before their children.
-    fn look(&mut self) {
-        let mut before = std::mem::take(&mut self.living);
-        for Member { pid, parent, start, program } in family() {
-            let known = before.remove(&pid).filter(|p| p.start == start);
-            let (given, mut growth) = match known {
-                Some(process) => (process.given, process.growth),
-                None => (self.from(parent), Growth::default()),
-            };
-            let held = proc::own(pid, &given).ok();
-            let seen = held.as_deref().unwrap_or_default();
-            self.seen.holds(&program, seen, self.temporary);
-            growth.look(&counts(&program, seen));
-            self.met |= pid == self.child.pid;
-            self.living.insert(pid, Process { start, program, given, held, growth });
-        }
-        for process in before.values() {
-            self.end(process);
-        }
-        self.pace.done();
+        (self.course.seen, left)
     }
 
     /// What a child of this one has by inheritance.
@@ -130,32 +78,61 @@ impl<'a> Sample<'a> {
         }
     }
 
-    fn end(&mut self, process: &Process) {
-        self.seen.processes += 1;
-        self.seen.grew(&process.growth);
+    fn ends(&mut self, process: &Process) {
+        self.course.seen.processes += 1;
+        self.course.seen.grew(&process.growth);
         match &process.held {
-            Some(held) => self.seen.ended(&process.program, held, self.temporary),
-            None => self.seen.denied += 1,
+            Some(held) => self.course.seen.ended(&process.program, held, self.course.temporary),
+            None => self.course.seen.denied += 1,
         }
     }
+}
 
-    /// Takes the status of every child that has one; whether there is any child yet.
-    fn reap(&mut self) -> io::Result<bool> {
-        loop {
+impl<'a> Follow<'a> for Sample<'a> {
+    fn course(&mut self) -> &mut Course<'a> {
+        &mut self.course
+    }
+
+    fn drain(&mut self) -> io::Result<Drained> {
+        for _ in 0..AT_ONCE {
             let mut status = 0;
             // SAFETY: the pointer is to a living value.
             let pid =
                 unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
             match pid {
-                0 => return Ok(true),
-                -1 if self.ended.is_some() => return Ok(false),
+                0 => return Ok(Drained::All),
+                -1 if self.course.ended.is_some() => return Ok(Drained::Nobody),
                 -1 => return Err(io::Error::last_os_error()),
-                pid if pid == self.child.pid && libc::WIFSTOPPED(status) => {
+                pid if pid == self.course.child.pid && libc::WIFSTOPPED(status) => {
                     child::stop_too(libc::WSTOPSIG(status));
                 }
-                pid if pid == self.child.pid => self.ended = Ended::of(status).or(self.ended),
+                pid if pid == self.course.child.pid => {
+                    self.course.ended = Ended::of(status).or(self.course.ended);
+                }
                 _ => {}
             }
+        }
+        Ok(Drained::Some)
+    }
+
+    /// Parents come before their children.
+    fn look(&mut self) {
+        let mut before = std::mem::take(&mut self.living);
+        for Member { pid, parent, start, program } in family() {
+            let known = before.remove(&pid).filter(|p| p.start == start);
+            let (given, mut growth) = match known {
+                Some(process) => (process.given, process.growth),
+                None => (self.from(parent), Growth::default()),
+            };
+            let held = proc::own(pid, &given).ok();
+            let seen = held.as_deref().unwrap_or_default();
+            self.course.seen.holds(&program, seen, self.course.temporary);
+            growth.look(&counts(&program, seen));
+            self.met |= pid == self.course.child.pid;
+            self.living.insert(pid, Process { start, program, given, held, growth });
+        }
+        for process in before.values() {
+            self.ends(process);
         }
     }
 }

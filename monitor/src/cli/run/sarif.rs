@@ -6,8 +6,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::findings::{Finding, Report, What};
+use super::openers::Site;
 use super::report::{pretty, sentence};
 use crate::cli::failure::Failure;
+use crate::source::model::KernelStr;
 
 const SCHEMA: &str =
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
@@ -54,11 +56,12 @@ pub(super) fn sarif(report: &Report) -> Result<String, Failure> {
 fn result(finding: &Finding) -> Value {
     let subject = finding.subject();
     let mut location = json!({"logicalLocations": [{"fullyQualifiedName": subject}]});
-    if let Some(path) = finding.path.as_deref().filter(|path| path.starts_with('/')) {
+    let path = finding.example.as_ref().map(KernelStr::as_bytes);
+    if let Some(path) = path.filter(|path| path.starts_with(b"/")) {
         location["physicalLocation"] = json!({"artifactLocation": {"uri": uri(path)}});
     }
     let of = What::ALL.iter().position(|what| *what == finding.what);
-    json!({
+    let mut result = json!({
         "ruleId": finding.what.name(),
         "ruleIndex": of,
         "level": if finding.leak { "error" } else { "note" },
@@ -66,14 +69,47 @@ fn result(finding: &Finding) -> Value {
         "locations": [location],
         "occurrenceCount": finding.count.max(1),
         "partialFingerprints": {"subject/v1": format!("{} {subject}", finding.what.name())},
-        "properties": {"pids": finding.pids, "processes": finding.processes},
-    })
+        "properties": {
+            "pids": finding.pids,
+            "processes": finding.processes,
+            "names": finding.names,
+        },
+    });
+    if !finding.openers.is_empty() {
+        result["stacks"] = finding.openers.iter().map(stack).collect();
+    }
+    result
 }
 
-/// An absolute path as a URI (RFC 3986, 2.3: what needs no escape).
-fn uri(path: &str) -> String {
-    let mut out = String::from("file://");
-    for byte in path.bytes() {
+/// A call site, which is a stack of one frame.
+fn stack(site: &Site) -> Value {
+    let mut location = json!({"logicalLocations": [{"fullyQualifiedName": site.function}]});
+    if let Some(file) = &site.file {
+        // Relative to where it was compiled, for all that is known.
+        let file = file.as_bytes();
+        let uri = if file.starts_with(b"/") { uri(file) } else { escaped(file) };
+        let mut physical = json!({"artifactLocation": {"uri": uri}});
+        if let Some(line) = site.line.filter(|line| *line > 0) {
+            physical["region"] = json!({"startLine": line});
+        }
+        location["physicalLocation"] = physical;
+    }
+    let mut frame = json!({"location": location});
+    if let Some(module) = &site.module {
+        frame["module"] = json!(module);
+    }
+    json!({"message": {"text": format!("opened {} of them", site.count)}, "frames": [frame]})
+}
+
+/// An absolute path as a URI.
+fn uri(path: &[u8]) -> String {
+    format!("file://{}", escaped(path))
+}
+
+/// The path of a URI (RFC 3986, 2.3: what needs no escape).
+fn escaped(path: &[u8]) -> String {
+    let mut out = String::with_capacity(path.len());
+    for &byte in path {
         if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
             out.push(byte.into());
         } else {
@@ -90,6 +126,8 @@ mod tests {
 
     #[test]
     fn any_path_is_a_uri() {
-        assert_eq!(uri("/a b/{n}%ü.dat"), "file:///a%20b/%7Bn%7D%25%C3%BC.dat");
+        let path = "/a b/{n}%ü#?.dat".as_bytes();
+        assert_eq!(uri(path), "file:///a%20b/%7Bn%7D%25%C3%BC%23%3F.dat");
+        assert_eq!(uri(b"/\n\xff\"\\"), "file:///%0A%FF%22%5C");
     }
 }

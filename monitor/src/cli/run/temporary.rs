@@ -16,6 +16,8 @@ const ENTRIES: usize = 100_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Appeared {
     pub(super) path: String,
+    /// The same as it is.
+    pub(super) raw: Vec<u8>,
     /// The program of the command that had it open; without one another may have made it.
     pub(super) program: Option<String>,
 }
@@ -91,6 +93,7 @@ impl Temporary {
             .filter(|(_, _, path)| path.symlink_metadata().is_ok_and(|m| m.uid() == user))
             .map(|(_, _, path)| Appeared {
                 path: crate::text::printable(path.as_os_str().as_bytes()),
+                raw: path.as_os_str().as_bytes().to_vec(),
                 program: openers.get(path.as_path()).map(|program| (*program).to_owned()),
             })
             .collect();
@@ -150,12 +153,17 @@ mod tests {
         let text = |name: &str| root.join(name).display().to_string();
         let open = |name: &str, by: &str| (text(name).into_bytes(), by.to_owned());
         let opened = HashMap::from([open("new/inside", "cc"), open("odd\n", "ld")]);
+        let appeared = |path: &str, raw: &str, program: Option<&str>| Appeared {
+            path: text(path),
+            raw: text(raw).into_bytes(),
+            program: program.map(str::to_owned),
+        };
         assert_eq!(
             temporary.after(&opened),
             [
-                Appeared { path: text("new"), program: Some("cc".to_owned()) },
-                Appeared { path: text("odd\\u{a}"), program: Some("ld".to_owned()) },
-                Appeared { path: text("other"), program: None }
+                appeared("new", "new", Some("cc")),
+                appeared("odd\\u{a}", "odd\n", Some("ld")),
+                appeared("other", "other", None)
             ]
         );
         assert!(temporary.covers(text("x").as_bytes()) && !temporary.covers(b"/etc/passwd"));

@@ -7,13 +7,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::time::{Duration, Instant};
 
 use super::child::{self, Child, Ended};
+use super::course::{AT_ONCE, Course, Drained, Follow};
 use super::growth::Growth;
-use super::pace::Pace;
+use super::openers::Openers;
 use super::proc::{self, Identity};
-use super::seen::{Left, Seen, counts};
+use super::seen::{Cohort, Left, Seen, counts};
 use super::temporary::Temporary;
 
 const OPTIONS: libc::c_int = libc::PTRACE_O_TRACEFORK
@@ -33,19 +33,23 @@ struct Process {
     /// What it was given: by its parent, or over exec by the program before.
     given: HashSet<Identity>,
     growth: Growth,
+    /// What its threads were called that ended by no act of their own.
+    cut: Vec<String>,
+    /// One has ended all (`exit_group(2)`), which nobody else has asked for.
+    itself: bool,
+    /// The first thread waits at its end for the others: with it the memory goes from
+    /// /proc, and with that what the addresses of stacks are of.
+    held: bool,
 }
 
 /// The command and all that it has started.
 pub(super) struct Trace<'a> {
-    child: &'a Child,
-    temporary: &'a Temporary,
+    course: Course<'a>,
+    openers: Option<Openers>,
     tasks: HashMap<libc::pid_t, Task>,
     processes: HashMap<libc::pid_t, Process>,
     /// Threads that were made and have not stopped yet for the first time.
     awaited: HashSet<libc::pid_t>,
-    seen: Seen,
-    pace: Pace,
-    ended: Option<Ended>,
 }
 
 impl<'a> Trace<'a> {
@@ -60,97 +64,54 @@ impl<'a> Trace<'a> {
             return Err(io::Error::last_os_error());
         }
         let mut trace = Self {
-            child,
-            temporary,
+            course: Course::new(child, temporary, Seen::default()),
+            openers: None,
             tasks: HashMap::new(),
             processes: HashMap::new(),
             awaited: HashSet::new(),
-            seen: Seen::default(),
-            pace: Pace::new(),
-            ended: None,
         };
         trace.meet(child.pid);
         Ok(trace)
     }
 
-    /// Until the command has ended.
-    ///
-    /// # Errors
-    /// The kernel has no such child any more, which cannot be.
-    pub(super) fn follow(&mut self) -> io::Result<Ended> {
-        loop {
-            self.drain()?;
-            if let Some(ended) = self.ended {
-                return Ok(ended);
-            }
-            if self.pace.due() {
-                self.look();
-            }
-            self.child.pass_on(self.pace.rest());
+    /// With the probes, or without and why.
+    pub(super) fn with(&mut self, openers: Result<Openers, String>) {
+        match openers.and_then(|mut openers| openers.watch(self.course.child.pid).map(|()| openers)) {
+            Ok(openers) => self.openers = Some(openers),
+            Err(why) => self.course.seen.without.push(format!(
+                "the functions that opened descriptors, without probes their program is named: {why}"
+            )),
         }
     }
 
-    /// Until nothing of it is left, at most so long; what lives then was left behind.
-    pub(super) fn settle(mut self, most: Duration) -> (Seen, Vec<Left>) {
-        let until = Instant::now() + most;
-        // An error says that there is nobody.
-        while self.drain().is_ok() && !(self.processes.is_empty() && self.awaited.is_empty()) {
-            let rest = until.saturating_duration_since(Instant::now());
-            if rest.is_zero() {
-                break;
-            }
-            self.child.wake(rest);
-        }
+    /// All that was seen, who is left, and the call sites. Those who are left go on being
+    /// followed, so that none of them waits for leakwatch, as long as somebody drains.
+    pub(super) fn end(&mut self) -> (Seen, Vec<Left>, Option<Openers>) {
         let mut left = Vec::new();
         for (pid, process) in &self.processes {
-            self.seen.grew(&process.growth);
-            left.push(Left { pid: pid.cast_unsigned(), program: proc::program(*pid) });
+            self.course.seen.grew(&process.growth);
+            left.push(Left::of(*pid));
         }
-        left.sort_unstable_by_key(|l| l.pid);
-        (self.seen, left)
-    }
-
-    /// What the processes hold while they run.
-    fn look(&mut self) {
-        for (pid, process) in &mut self.processes {
-            // One that may not be read is counted at its end.
-            if let Ok(own) = proc::own(*pid, &process.given) {
-                let program = proc::program(*pid);
-                self.seen.holds(&program, &own, self.temporary);
-                process.growth.look(&counts(&program, &own));
-            }
-        }
-        self.pace.done();
-    }
-
-    /// Takes all that has stopped or ended.
-    fn drain(&mut self) -> io::Result<()> {
-        loop {
-            let mut status = 0;
-            // SAFETY: the pointer is to a living value.
-            let tid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) };
-            match tid {
-                0 => return Ok(()),
-                -1 if self.ended.is_some() && self.processes.is_empty() => return Ok(()),
-                -1 => return Err(io::Error::last_os_error()),
-                tid if libc::WIFSTOPPED(status) => self.stopped(tid, status),
-                tid => self.gone(tid, status),
-            }
-        }
+        (std::mem::take(&mut self.course.seen), left, self.openers.take())
     }
 
     fn gone(&mut self, tid: libc::pid_t, status: libc::c_int) {
         self.awaited.remove(&tid);
-        if let Some(task) = self.tasks.remove(&tid)
-            && task.process == tid
-            && self.processes.remove(&tid).is_some()
-        {
-            // Killed where it could not stop once more.
-            self.seen.processes += 1;
-            self.seen.missed += 1;
+        if let Some(task) = self.tasks.remove(&tid) {
+            if task.process != tid {
+                // The others may have waited for it.
+                self.end_if_last(task.process, task.process);
+            } else if self.processes.remove(&tid).is_some() {
+                // Killed where it could not stop once more.
+                self.course.seen.processes += 1;
+                self.course.seen.missed += 1;
+                if let Some(openers) = &mut self.openers {
+                    openers.ends(tid);
+                }
+            }
         }
-        if tid == self.child.pid {
-            self.ended = Ended::of(status).or(self.ended);
+        if tid == self.course.child.pid {
+            self.course.ended = Ended::of(status).or(self.course.ended);
         }
     }
 
@@ -161,15 +122,16 @@ impl<'a> Trace<'a> {
         }
         match status >> 16 {
             libc::PTRACE_EVENT_EXIT => {
-                self.exits(tid);
-                resume(libc::PTRACE_CONT, tid, 0);
+                if self.exits(tid) {
+                    resume(libc::PTRACE_CONT, tid, 0);
+                }
             }
             libc::PTRACE_EVENT_EXEC => {
                 self.tasks.retain(|_, task| task.process != tid);
                 self.tasks.insert(tid, Task { process: tid, exiting: false });
                 // What has come through is the new program's by inheritance.
                 if let Some(old) = self.processes.insert(tid, process(tid)) {
-                    self.seen.grew(&old.growth);
+                    self.course.seen.grew(&old.growth);
                 }
                 resume(libc::PTRACE_CONT, tid, 0);
             }
@@ -181,7 +143,7 @@ impl<'a> Trace<'a> {
             libc::PTRACE_EVENT_STOP if signal != libc::SIGTRAP => {
                 // Stopped by job control: it stays so until somebody continues it.
                 resume(libc::PTRACE_LISTEN, tid, 0);
-                if tid == self.child.pid {
+                if tid == self.course.child.pid {
                     child::stop_too(signal);
                 }
             }
@@ -198,32 +160,117 @@ impl<'a> Trace<'a> {
         self.processes.entry(of).or_insert_with(|| process(tid));
     }
 
-    /// A thread is about to end, and with the last one its process.
-    fn exits(&mut self, tid: libc::pid_t) {
-        let Some(task) = self.tasks.get_mut(&tid) else { return };
+    /// A thread is about to end, and with the last one its process. Whether it is to go on.
+    fn exits(&mut self, tid: libc::pid_t) -> bool {
+        let Some(task) = self.tasks.get_mut(&tid) else { return true };
         task.exiting = true;
         let process = task.process;
+        let others = self.tasks.iter().any(|(other, t)| *other != tid && t.process == process);
+        let mut all = false;
+        if let Some(known) = self.processes.get_mut(&process)
+            && (others || !known.cut.is_empty())
+        {
+            let call = proc::system_call(tid);
+            // Else it may be that another thread waits for just this one to end.
+            all = call != Some(libc::SYS_exit);
+            match call {
+                Some(libc::SYS_exit) => {}
+                Some(libc::SYS_exit_group) => known.itself = true,
+                _ => known.cut.push(proc::program(tid)),
+            }
+        }
+        if self.end_if_last(process, tid) {
+            return true;
+        }
+        let hold = tid == process && all;
+        if let Some(known) = self.processes.get_mut(&process).filter(|_| hold) {
+            known.held = true;
+        }
+        !hold
+    }
+
+    /// If no thread of a process goes on, it ends; `by` is one that is there still.
+    fn end_if_last(&mut self, process: libc::pid_t, by: libc::pid_t) -> bool {
         if self.tasks.values().any(|task| task.process == process && !task.exiting) {
-            return;
+            return false;
         }
         // One that was made and has not stopped yet is known to the kernel alone.
-        let all: Vec<libc::pid_t> = proc::numbers(&format!("/proc/{tid}/task"));
+        let all: Vec<libc::pid_t> = proc::numbers(&format!("/proc/{by}/task"));
         if all.iter().any(|other| !self.tasks.get(other).is_some_and(|task| task.exiting)) {
-            return;
+            return false;
         }
-        let Some(Process { given, growth }) = self.processes.remove(&process) else { return };
-        self.seen.grew(&growth);
-        match proc::own(tid, &given) {
-            Ok(own) => self.seen.ended(&proc::program(process), &own, self.temporary),
-            Err(_) => self.seen.denied += 1,
+        let Some(known) = self.processes.remove(&process) else { return false };
+        let seen = &mut self.course.seen;
+        seen.grew(&known.growth);
+        let program = proc::program(process);
+        if known.itself {
+            seen.ran(&program, &known.cut);
         }
-        self.seen.processes += 1;
+        match proc::own(by, &known.given) {
+            Ok(mut own) => {
+                if let Some(openers) = &mut self.openers {
+                    openers.ask(process, &program, &mut own, true, |_, _| true);
+                }
+                seen.ended(&program, &own, self.course.temporary);
+            }
+            Err(_) => seen.denied += 1,
+        }
+        if let Some(openers) = &mut self.openers {
+            openers.ends(process);
+        }
+        seen.processes += 1;
+        if known.held {
+            resume(libc::PTRACE_CONT, process, 0);
+        }
+        true
+    }
+}
+
+impl<'a> Follow<'a> for Trace<'a> {
+    fn course(&mut self) -> &mut Course<'a> {
+        &mut self.course
+    }
+
+    fn drain(&mut self) -> io::Result<Drained> {
+        for _ in 0..AT_ONCE {
+            let mut status = 0;
+            // Not the readers of symbol files, which are children of another thread.
+            let flags = libc::WNOHANG | libc::__WALL | libc::__WNOTHREAD;
+            // SAFETY: the pointer is to a living value.
+            let tid = unsafe { libc::waitpid(-1, &raw mut status, flags) };
+            match tid {
+                0 if self.processes.is_empty() && self.awaited.is_empty() => {
+                    return Ok(Drained::Nobody);
+                }
+                0 => return Ok(Drained::All),
+                -1 if self.course.ended.is_some() => return Ok(Drained::Nobody),
+                -1 => return Err(io::Error::last_os_error()),
+                tid if libc::WIFSTOPPED(status) => self.stopped(tid, status),
+                tid => self.gone(tid, status),
+            }
+        }
+        Ok(Drained::Some)
+    }
+
+    fn look(&mut self) {
+        for (pid, process) in &mut self.processes {
+            // One that may not be read is counted at its end.
+            if let Ok(mut own) = proc::own(*pid, &process.given) {
+                let program = proc::program(*pid);
+                self.course.seen.holds(&program, &own, self.course.temporary);
+                process.growth.look(&counts(&program, &own));
+                if let Some(openers) = &mut self.openers {
+                    let risen = |cohort: &Cohort, _| process.growth.has_risen(cohort);
+                    openers.ask(*pid, &program, &mut own, false, risen);
+                }
+            }
+        }
     }
 }
 
 /// One that begins, or begins a program.
 fn process(tid: libc::pid_t) -> Process {
-    Process { given: proc::identities(tid).unwrap_or_default(), growth: Growth::default() }
+    Process { given: proc::identities(tid).unwrap_or_default(), ..Process::default() }
 }
 
 /// The thread that a stopped one has just made; none if that was killed meanwhile.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::attribution::unit::UnitKind;
 use crate::ledger::testing::World;
-use crate::source::model::{FdBirth, Frame, Opener};
+use crate::source::model::{FdBirth, Frame, Opener, Role};
 
 const APP: (&str, UnitKind) = ("app.service", UnitKind::Service);
 
@@ -150,6 +150,17 @@ fn opener(w: &mut World, p: u32, names: &[&str], note: Option<&str>) -> Arc<Open
     Arc::new(Opener { process, stack: 7, frames: frames.collect(), note: note.map(Into::into) })
 }
 
+/// Stacks of these numbers are looked up; each has one frame of the program.
+fn looked_up(w: &mut World, p: u32, stacks: &[(u32, &str)]) {
+    let process = w.process(p).id;
+    for (stack, function) in stacks {
+        let mut frame = Frame { function: (*function).into(), ..Frame::default() };
+        frame.role = Role::Opener;
+        let opener = Opener { process, stack: *stack, frames: vec![frame], note: None };
+        w.openers.push(Arc::new(opener));
+    }
+}
+
 /// A leak whose newest members have a stack.
 fn with_a_stack() -> (World, u32) {
     let (mut w, p) = leaky();
@@ -161,6 +172,25 @@ fn with_a_stack() -> (World, u32) {
         w.look();
     }
     (w, p)
+}
+
+#[test]
+fn several_functions_that_open_the_same_are_told_with_their_shares() {
+    let (mut w, p) = with_a_stack();
+    let said = |w: &World| w.only().evidence.into_iter().find(|e| e.contains("were opened"));
+    looked_up(&mut w, p, &[(7, "open_log"), (8, "reopen"), (9, "rotate"), (10, "zip")]);
+    w.look();
+    assert_eq!(said(&w), None, "it is one function, as far as is known");
+    for stack in [8, 9, 10, 9] {
+        w.stacks.insert(stack, vec![0x40_9000 + u64::from(stack)]);
+        let fd = w.open(p, "/srv/app/data.db");
+        let at = w.now + Duration::from_secs(1);
+        w.fd(p, fd).birth = Some(FdBirth { at, tid: p, stack: Some(stack) });
+        w.look();
+    }
+    w.looks(8);
+    let by = "20 of these 64 were opened by open_log, 2 by rotate, 1 by reopen, 1 by others";
+    assert_eq!(said(&w), Some(format!("as far as is known, {by}")), "{:#?}", w.only());
 }
 
 #[test]

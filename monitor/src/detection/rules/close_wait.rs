@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Strength, named};
 use crate::detection::rules::leaves_out;
+use crate::detection::turns::{self, past_turns};
 use crate::detection::verdict::Rule;
 use crate::ledger::Ledger;
 use crate::ledger::process::{Held, Process};
@@ -65,8 +66,13 @@ fn verdict(
     };
     let seen: Vec<_> =
         members.iter().copied().filter(|(p, h)| alone(p, h) >= config.stale_after).collect();
-    let (strength, members) = if seen.len() as u64 >= config.min_held && times(&seen).len() >= HABIT
-    {
+    // A pool finds out when it next takes them, and closes each in the end.
+    let late = turns::closed_late(members.iter().copied());
+    let lives = turns::comes(late, seen.len());
+    let longest = seen.iter().map(|(p, h)| alone(p, h)).max().unwrap_or_default();
+    let enough = seen.len() as u64 >= config.min_held && times(&seen).len() >= HABIT;
+    let patient = past_turns(config, longest, seen.len() as u64);
+    let (strength, members) = if enough && patient && !lives {
         (Strength::Confirms, &seen[..])
     } else if members.len() as u64 >= config.min_held.div_ceil(2) {
         (Strength::Suspects, members)
@@ -88,6 +94,10 @@ fn verdict(
         text::duration(p.seen_at().since(*oldest)),
         named(p),
     )];
+    finding.withdraws = lives;
+    if lives {
+        finding.evidence.push(turns::told(config, late));
+    }
     Some(finding)
 }
 
@@ -118,14 +128,14 @@ mod tests {
         let (mut w, p) = client();
         let mut fds = Vec::new();
         for _ in 0..8 {
-            assert!(!w.ever_confirmed(), "not five of them are old enough yet");
             let fd = w.connect(p);
             fds.push(fd);
             w.look();
             lose_peer(&mut w, p, fd);
             w.look();
         }
-        w.looks(6);
+        assert!(!w.ever_confirmed(), "a pool may yet find out");
+        w.looks(12);
         let leak = w.only();
         assert_eq!((leak.state, leak.held, &*leak.kind), (State::Confirmed, 8, "socket"));
         assert_eq!((&*leak.cohort, &leak.rules[..]), ("tcp", &[RULE][..]));
@@ -133,6 +143,30 @@ mod tests {
         fds.iter().for_each(|fd| w.close(p, *fd));
         w.look();
         assert!(w.open_leaks().is_empty());
+    }
+
+    #[test]
+    fn many_are_not_waited_for() {
+        let (mut w, p) = client();
+        for _ in 0..4 {
+            for _ in 0..5 {
+                let fd = w.connect(p);
+                lose_peer(&mut w, p, fd);
+            }
+            w.look();
+        }
+        w.looks(6);
+        assert_eq!(w.ask(judge), [(Strength::Confirms, 20)]);
+        // Half of them are closed after all: it was a pool, and the verdict is taken back.
+        assert_eq!(w.only().state, State::Confirmed);
+        let fds: Vec<u32> = w.fds(p).iter().map(|fd| fd.fd).step_by(2).collect();
+        fds.iter().for_each(|fd| w.close(p, *fd));
+        w.look();
+        let leak = w.only();
+        assert_eq!((leak.state, leak.confirmed_at), (State::Suspected, None), "{leak:#?}");
+        assert!(leak.evidence[1].ends_with("the others may be, too"), "{leak:#?}");
+        w.looks(160);
+        assert_eq!(w.only().state, State::Confirmed, "ten are held, and none is closed any more");
     }
 
     #[test]
@@ -144,6 +178,39 @@ mod tests {
         w.looks(40);
         assert_eq!(w.ask(judge), [(Strength::Suspects, 20)]);
         assert!(!w.ever_confirmed());
+    }
+
+    #[test]
+    fn a_pool_that_finds_out_late_is_suspected_only() {
+        let (mut w, p) = client();
+        let mut pool: std::collections::VecDeque<u32> = (0..8).map(|_| w.connect(p)).collect();
+        w.looks(3);
+        // Taken in turn; whose server has closed it is made anew when it is its turn.
+        fn turn(w: &mut World, p: u32, pool: &mut std::collections::VecDeque<u32>) {
+            if let Some(fd) = pool.pop_front() {
+                w.close(p, fd);
+            }
+            let fresh = w.connect(p);
+            pool.push_back(fresh);
+            w.look();
+            lose_peer(w, p, fresh);
+        }
+        // Six looks make it late: of eight there are never five.
+        (0..80).for_each(|_| turn(&mut w, p, &mut pool));
+        assert!(!w.ever_confirmed());
+        // A larger one has more, and closes as many.
+        for _ in 0..12 {
+            let fd = w.connect(p);
+            lose_peer(&mut w, p, fd);
+            pool.push_front(fd);
+        }
+        let mut said = false;
+        for _ in 0..80 {
+            turn(&mut w, p, &mut pool);
+            let ends = |e: &String| e.ends_with("the others may be, too");
+            said |= w.open_leaks().iter().any(|l| l.evidence.iter().any(ends));
+        }
+        assert!(!w.ever_confirmed() && said, "{:#?}", w.changes);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Strength, named};
 use crate::detection::rules::leaves_out;
+use crate::detection::turns;
 use crate::detection::verdict::Rule;
 use crate::ledger::Ledger;
 use crate::ledger::patterns::log_family;
@@ -21,6 +22,9 @@ const RULE: Rule = Rule::DeletedFileHeld;
 /// Files that never had a place on a disk.
 const NOT_ON_DISK: [&[u8]; 5] =
     [b"/memfd:", b"/dev/shm/", b"/dev/zero", b"/SYSV", b"/anon_hugepage"];
+
+/// A deleted log that is written to is given so many times as long as one that is not.
+const LATE: u32 = 2;
 
 /// Separate censuses at which scratch files came: by design there are some, a
 /// number that grows again and again is none.
@@ -63,8 +67,15 @@ fn concerns(h: &Held) -> bool {
 }
 
 /// Since when nothing has happened to it, the deletion included.
-fn idle(p: &Process, h: &Held) -> Duration {
+fn quiet(p: &Process, h: &Held) -> Duration {
     p.seen_at().since(h.moved.max(h.resized).max(h.deleted))
+}
+
+/// For how long nobody has looked after it. A rotation that is done right has the service
+/// open another log soon after: who writes on for long was not told.
+fn idle(p: &Process, h: &Held) -> Duration {
+    let told = if h.kind == FdKind::Log && !is_scratch(h) { LATE } else { u32::MAX };
+    quiet(p, h).max(p.seen_at().since(h.deleted) / told)
 }
 
 /// Deleted on purpose while in use, as far as anybody can tell.
@@ -93,7 +104,15 @@ fn verdict(
         .iter()
         .filter(|m| ripe(m))
         .any(|(_, h)| h.kind == FdKind::Log && (h.disk_bytes > 0 || h.size > 0));
-    let many = |of: &[(&Process, &Held)]| of.iter().filter(|m| ripe(m)).count() >= min_held;
+    let waits = |of: &[(&Process, &Held)]| of.iter().filter(|m| ripe(m)).count();
+    // What is deleted in use and closed in the end is temporary, however long it is used.
+    let late = turns::closed_late(members.iter().copied());
+    let lives = !log_with_bytes && turns::comes(late, waits(members));
+    let many = |of: &[(&Process, &Held)]| {
+        let longest = of.iter().map(|(p, h)| quiet(p, h)).max().unwrap_or_default();
+        let waits = waits(of);
+        waits >= min_held && !lives && turns::past_turns(config, longest, waits as u64)
+    };
     let is_log = plain.iter().any(|(_, h)| h.kind == FdKind::Log);
     let strength = if log_with_bytes || many(&plain) || (many(&scratch) && times.len() >= HABIT) {
         Strength::Confirms
@@ -112,17 +131,26 @@ fn verdict(
     finding.pinned_bytes = files.values().sum();
     finding.growth_per_hour = None;
     let (p, h) = counted.iter().max_by_key(|(p, h)| (h.disk_bytes, p.id, h.fd))?;
-    let quiet = counted.iter().map(|(p, h)| idle(p, h)).min()?;
+    let untouched = counted.iter().map(|(p, h)| quiet(p, h)).min()?;
+    let since = counted.iter().map(|(p, h)| p.seen_at().since(h.deleted)).max()?;
     finding.evidence = vec![format!(
-        "{} deleted {} still open and untouched for {}, {} of disk space with {}; the largest is {} in {}",
+        "{} deleted {} still open and {}, {} of disk space with {}; the largest is {} in {}",
         files.len(),
         if files.len() == 1 { "file" } else { "files" },
-        text::duration(quiet),
+        if untouched * LATE < since && untouched < config.stale_after {
+            format!("written to {} after the deletion", text::duration(since))
+        } else {
+            format!("untouched for {}", text::duration(untouched))
+        },
         text::bytes(finding.pinned_bytes),
         if files.len() == 1 { "it" } else { "them" },
         text::printable(h.path.as_bytes()),
         named(p),
     )];
+    finding.withdraws = lives;
+    if lives {
+        finding.evidence.push(turns::told(config, late));
+    }
     Some(finding)
 }
 
@@ -165,7 +193,7 @@ mod tests {
     #[test]
     fn innocents() {
         type Act = fn(&mut World, u32);
-        let table: [(&str, Act); 5] = [
+        let table: [(&str, Act); 6] = [
             ("reopened after rotation", |w, p| {
                 let fd = w.open(p, "/var/log/b.log");
                 w.looks(3);
@@ -189,10 +217,19 @@ mod tests {
                 (0..20).for_each(|_| _ = w.open(p, "/memfd:pulse"));
                 w.unlink("/memfd:pulse");
             }),
-            ("still written", |w, p| {
+            ("written until it is told, a little late", |w, p| {
                 let fd = w.open(p, "/var/log/c.log");
                 w.looks(1);
                 w.unlink("/var/log/c.log");
+                for _ in 0..6 {
+                    w.write(p, fd);
+                    w.look();
+                }
+                w.close(p, fd);
+            }),
+            ("a scratch file in use", |w, p| {
+                let fd = w.open(p, "/data/#1234");
+                w.unlink("/data/#1234");
                 for _ in 0..40 {
                     w.write(p, fd);
                     w.look();
@@ -202,11 +239,49 @@ mod tests {
         for (name, act) in table {
             let (mut w, p, _) = daemon("/srv/data");
             act(&mut w, p);
-            let written = name == "still written";
-            w.looks(if written { 0 } else { 40 });
+            w.looks(40);
             assert_eq!(w.ask(judge), [], "{name}");
             assert!(!w.ever_confirmed(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_deleted_log_that_is_written_to_was_never_rotated() {
+        let (mut w, p, fd) = daemon("/var/log/app/a.log");
+        w.fd(p, fd).disk_bytes = 1 << 20;
+        w.unlink("/var/log/app/a.log");
+        for look in 0..20 {
+            w.write(p, fd);
+            w.look();
+            // Idle ones are given 30 s, these a minute: the first look sees the deletion.
+            assert_eq!(w.ever_confirmed(), look >= 12, "{look}");
+        }
+        let leak = w.only();
+        assert_eq!((leak.state, leak.held), (State::Confirmed, 1));
+        let first = &leak.evidence[0];
+        assert!(first.contains("written to 95 s after the deletion"), "{first}");
+    }
+
+    #[test]
+    fn what_is_temporary_is_suspected_until_nobody_closes_it() {
+        let (mut w, p, _) = daemon("/srv/data");
+        let mut held = std::collections::VecDeque::new();
+        // One in ten seconds, used for a hundred.
+        for i in 0..60 {
+            let path = format!("/srv/data/part-{i}.csv");
+            held.push_back(w.open(p, &path));
+            w.unlink(&path);
+            if i >= 10 {
+                held.pop_front().into_iter().for_each(|fd| w.close(p, fd));
+            }
+            w.looks(2);
+        }
+        assert!(!w.ever_confirmed(), "{:#?}", w.changes);
+        let leak = w.only();
+        assert!(leak.evidence.iter().any(|e| e.ends_with("the others may be, too")), "{leak:#?}");
+        w.looks(160);
+        let leak = w.only();
+        assert_eq!((leak.state, leak.held), (State::Confirmed, 10), "the last are kept");
     }
 
     #[test]
@@ -219,6 +294,8 @@ mod tests {
             w.looks(2);
         }
         w.looks(8);
+        assert_eq!(w.ask(judge), [(Strength::Suspects, 8)], "who needs them may come yet");
+        w.looks(16);
         assert_eq!(w.ask(judge), [(Strength::Confirms, 8)]);
     }
 }

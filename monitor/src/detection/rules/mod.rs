@@ -2,11 +2,13 @@
 
 pub mod close_wait;
 pub mod deleted_file_held;
+pub mod excess;
 pub mod headroom;
 pub mod inherited_unused;
 pub mod orphan;
 pub mod outlived;
 pub mod rising_floor;
+pub mod task_growth;
 pub mod thread_growth;
 pub mod unclosed_log_handle;
 pub mod zombie;
@@ -27,7 +29,9 @@ pub fn judge(ledger: &Ledger, config: &Detection, now: Boottime) -> Vec<Finding>
         inherited_unused::judge,
         rising_floor::judge,
         outlived::judge,
+        excess::judge,
         thread_growth::judge,
+        task_growth::judge,
         zombie::judge,
         orphan::judge,
         headroom::judge,

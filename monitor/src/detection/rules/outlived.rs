@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Strength};
-use crate::detection::patience::{limited, patience};
+use crate::detection::patience::{CACHE_SHARE, CACHE_WINDOWS, limited, may_be_cache, patience};
 use crate::detection::rules::leaves_out;
 use crate::detection::survival::{Survival, longest};
 use crate::detection::verdict::Rule;
 use crate::ledger::Ledger;
+use crate::ledger::balance::as_probes_say;
 use crate::ledger::process::{Held, Process, held_flags};
 use crate::source::model::{FdKind, Lifetimes};
 use crate::text;
@@ -32,10 +33,6 @@ const FAR: u32 = 8;
 /// the last has come: while n come, some n t / 2W of them end, where t is the time that
 /// takes and W a mean life.
 const MANY: u64 = 20;
-/// Beside lives that have ended it takes less of the limit, and less time, than where
-/// nothing but a count is known.
-const LESS: f64 = 0.5;
-
 type Members<'a> = Vec<(&'a Process, &'a Held)>;
 
 /// What is known of the lives of a kind.
@@ -107,14 +104,6 @@ pub fn judge(ledger: &Ledger, config: &Detection, now: Boottime) -> Vec<Finding>
     findings
 }
 
-/// The probes know a kind from its system call: whatever has a path is one kind.
-fn as_probes_say(kind: FdKind) -> FdKind {
-    match kind {
-        FdKind::Log | FdKind::Directory | FdKind::Device => FdKind::Regular,
-        other => other,
-    }
-}
-
 fn verdict(
     ledger: &Ledger,
     config: &Detection,
@@ -135,9 +124,15 @@ fn verdict(
     let windows = u64::from(config.windows.max(1));
     let closed = closed_when_old(&outlived, old);
     let least = config.min_held.max(lives.least);
-    let weighs = takes(config, &outlived) || lasts(config, &outlived);
+    // A cache of files keeps them for good, too, while it fills.
+    let (habit, share, patience) = if may_be_cache(&outlived) {
+        (windows * CACHE_WINDOWS as u64, CACHE_SHARE, CACHE_WINDOWS as f64)
+    } else {
+        (windows, 1.0, 1.0)
+    };
+    let weighs = takes(config, &outlived, share) || lasts(config, &outlived, patience);
     let strength = match came.len() as u64 {
-        n if n >= windows && closed == 0 && held >= least && weighs => Strength::Confirms,
+        n if n >= habit && closed == 0 && held >= least && weighs => Strength::Confirms,
         // Long sessions end some day, and each that does is one against it.
         n if n >= windows.div_ceil(2) && closed * 10 <= held => Strength::Suspects,
         _ if closed * 2 <= held => Strength::Sustains,
@@ -157,21 +152,21 @@ fn verdict(
 }
 
 /// Some process has enough of its limit.
-fn takes(config: &Detection, outlived: &[(&Process, &Held)]) -> bool {
+fn takes(config: &Detection, outlived: &[(&Process, &Held)], share: f64) -> bool {
     let mut by_process: BTreeMap<_, (&Process, u64)> = BTreeMap::new();
     for (p, _) in outlived {
         by_process.entry(p.serial).or_insert((p, 0)).1 += 1;
     }
-    let enough = config.min_share * LESS;
+    let enough = (config.min_share * share).min(1.0);
     by_process.values().any(|(p, n)| *n as f64 >= enough * limited(p.max_fds) as f64)
 }
 
 /// From the first to the last it took long enough.
-fn lasts(config: &Detection, outlived: &[(&Process, &Held)]) -> bool {
+fn lasts(config: &Detection, outlived: &[(&Process, &Held)], times: f64) -> bool {
     let opened = || outlived.iter().map(|(_, h)| h.opened);
     let (first, last) = (opened().min(), opened().max());
     let span = first.zip(last).map_or(Duration::ZERO, |(first, last)| last.since(first));
-    span >= config.window.mul_f64(patience(config) as f64 * LESS)
+    span >= config.window.mul_f64(patience(config) as f64 * times)
 }
 
 /// Members of these cohorts, at most, that were closed so old in the windows that are

@@ -1,11 +1,9 @@
 //! `rising-floor`: the lowest count of a cohort rises window after window.
 //! Statistical.
 
-use std::collections::HashMap;
-
 use crate::config::model::Detection;
-use crate::detection::finding::{Finding, named};
-use crate::detection::patience::Asked;
+use crate::detection::finding::Finding;
+use crate::detection::patience::{Asked, CACHE_SHARE, CACHE_WINDOWS, may_be_cache};
 use crate::detection::rise::{self, Rise, Tracks};
 use crate::detection::verdict::Rule;
 use crate::ledger::Ledger;
@@ -15,12 +13,6 @@ use crate::text;
 use crate::time::Boottime;
 
 const RULE: Rule = Rule::RisingFloor;
-
-/// Files that are each open once look like the file cache of a database until
-/// it is full; they need so many times the windows, and so many times the share of the
-/// limit: a quarter of it, unless `min_share` is set.
-const CACHE_PATIENCE: usize = 2;
-const CACHE_SHARE: f64 = 4.0;
 
 /// Judges every cohort.
 pub fn judge(ledger: &Ledger, config: &Detection, _now: Boottime) -> Vec<Finding> {
@@ -48,22 +40,26 @@ fn verdict(
     if tracks.iter().all(|(_, t)| t.marks().len() < 2 || t.count < 2) {
         return None;
     }
-    let asked = Asked::of(config, &|p| p.max_fds);
+    let mut asked = Asked::of(config, &|p| p.max_fds);
     let mut found = rise::find(ledger, config, &asked, tracks)?;
     let members = members(&found.processes, kind, template, ledger);
-    if is_file(kind) && each_open_once(&members) {
-        found = rise::find(ledger, config, &asked.times(CACHE_PATIENCE, CACHE_SHARE), tracks)?;
+    if may_be_cache(&members) {
+        asked = asked.times(CACHE_WINDOWS, CACHE_SHARE);
+        found = rise::find(ledger, config, &asked, tracks)?;
+    }
+    // Seldom needed, and not for nothing.
+    let usual = ledger.usual(&tracks.first()?.0.unit.name, kind.as_str(), template);
+    if usual.is_some() {
+        asked = asked.beside(usual);
+        found = rise::find(ledger, config, &asked, tracks)?;
     }
     let mut finding =
         Finding::of_descriptors(ledger, RULE, found.strength, template.to_owned(), &members)?;
     finding.growth_per_hour = found.per_hour;
     finding.evidence = vec![sentence(ledger, &found, kind, template)];
+    finding.evidence.extend(asked.beside_doubt(found.doubt.as_deref()));
     finding.evidence.extend(found.doubt);
     Some(finding)
-}
-
-fn is_file(kind: FdKind) -> bool {
-    matches!(kind, FdKind::Regular | FdKind::Log | FdKind::Directory)
 }
 
 /// Members that have been there for a whole window: what comes and goes with
@@ -85,25 +81,12 @@ fn members<'a>(
     members
 }
 
-fn each_open_once(members: &[(&Process, &Held)]) -> bool {
-    let mut files: HashMap<(u32, u32, u64), u32> = HashMap::new();
-    for (p, h) in members {
-        *files.entry((p.serial, h.device, h.inode)).or_default() += 1;
-    }
-    // A handful of repeats is chance; a leak repeats most of them.
-    files.len() * 10 > members.len() * 9
-}
-
 fn sentence(ledger: &Ledger, found: &Rise<'_>, kind: FdKind, template: &str) -> String {
-    let first = found.counts.first().copied().unwrap_or(0);
-    let last = found.counts.last().copied().unwrap_or(0);
+    let (first, last) = found.ends();
     let rises = found.counts.windows(2).filter(|w| w[1] > w[0]).count();
     let windows = found.counts.len().saturating_sub(1);
     let length = text::duration(found.window);
-    let whose = match found.processes.as_slice() {
-        [one] => named(one),
-        many => format!("{} processes", many.len()),
-    };
+    let whose = found.whose();
     let what = if kind.as_str() == template {
         kind.as_str().to_owned()
     } else {
@@ -305,7 +288,7 @@ mod tests {
         }
         let leak = w.only();
         assert_eq!(leak.state, State::Suspected, "{leak:#?}");
-        let doubt = "it may be a pool that fills: confirmed from 64 on, or after 40 min";
+        let doubt = "it may be a pool that fills: confirmed from 64 on, or after 96 min";
         assert!(leak.evidence.iter().any(|e| e == doubt), "{:?}", leak.evidence);
         for _ in 0..24 {
             w.connect(p);
@@ -317,9 +300,9 @@ mod tests {
     #[test]
     fn what_grows_for_very_long_needs_no_share() {
         let (mut w, p) = patient();
-        // One in two minutes, for an hour and a half.
-        for i in 0..90 * 12 {
-            if i % 24 == 0 {
+        // One in four minutes, for three hours.
+        for i in 0..180 * 12 {
+            if i % 48 == 0 {
                 w.connect(p);
             }
             w.look();

@@ -1,7 +1,7 @@
 //! `thread-growth`: the threads of a process rise like a floor. Statistical.
 
 use crate::config::model::Detection;
-use crate::detection::finding::{Finding, Room, named};
+use crate::detection::finding::{Finding, Room};
 use crate::detection::patience::Asked;
 use crate::detection::rise;
 use crate::detection::rules::leaves_out_unit;
@@ -23,7 +23,13 @@ pub fn judge(ledger: &Ledger, config: &Detection, _now: Boottime) -> Vec<Finding
         .into_iter()
         .filter_map(|((_, _, comm), tracks)| {
             let limit = |p: &Process| ledger.unit(&p.unit.name)?.tasks_max;
-            let found = rise::find(ledger, config, &Asked::of(config, &limit), &tracks)?;
+            let mut asked = Asked::of(config, &limit);
+            let mut found = rise::find(ledger, config, &asked, &tracks)?;
+            let usual = ledger.usual(&tracks.first()?.0.unit.name, "thread", &comm);
+            if usual.is_some() {
+                asked = asked.beside(usual);
+                found = rise::find(ledger, config, &asked, &tracks)?;
+            }
             let owner = found.processes.first()?;
             let mut finding = Finding::of_processes(
                 ledger,
@@ -42,27 +48,10 @@ pub fn judge(ledger: &Ledger, config: &Detection, _now: Boottime) -> Vec<Finding
                 .map(|p| u64::from(p.threads.count.saturating_sub(p.fewest_threads)))
                 .sum();
             finding.growth_per_hour = found.per_hour;
-            let unit = ledger.unit(&owner.unit.name);
-            finding.room = unit.and_then(|u| u.tasks_max).map(|limit| Room {
-                limit,
-                used: ledger
-                    .processes()
-                    .filter(|p| p.alive() && p.unit.name == owner.unit.name)
-                    .map(|p| u64::from(p.threads.count))
-                    .sum(),
-                share: 1.0,
-            });
-            let first = found.counts.first().copied().unwrap_or(0);
-            let last = found.counts.last().copied().unwrap_or(0);
-            let whose = match found.processes.as_slice() {
-                [one] => named(one),
-                many => format!("{} processes", many.len()),
-            };
-            finding.evidence = vec![format!(
-                "the lowest number of threads of {whose} rose from {first} to {last} over {} windows of {}",
-                found.counts.len().saturating_sub(1),
-                text::duration(found.window),
-            )];
+            finding.room = Room::of_tasks(ledger, &owner.unit.name);
+            let (whose, rose) = (found.whose(), found.told());
+            finding.evidence = vec![format!("the lowest number of threads of {whose} {rose}")];
+            finding.evidence.extend(asked.beside_doubt(found.doubt.as_deref()));
             finding.evidence.extend(found.doubt);
             Some(finding)
         })

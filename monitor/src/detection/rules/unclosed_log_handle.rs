@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Strength, named};
 use crate::detection::rules::leaves_out;
+use crate::detection::turns;
 use crate::detection::verdict::Rule;
 use crate::ledger::Ledger;
 use crate::ledger::patterns::log_family;
@@ -76,6 +77,11 @@ fn verdict(
     let mut finding = Finding::of_descriptors(ledger, RULE, strength, cohort, &members)?;
     finding.evidence =
         judged.iter().take(MAX_SENTENCES).map(|(_, s)| s.sentence(ledger.clock().boot)).collect();
+    finding.withdraws = judged.iter().all(|(_, s)| s.lives());
+    if finding.withdraws {
+        let late = judged.iter().map(|(_, s)| s.late()).sum();
+        finding.evidence.push(turns::told(config, late));
+    }
     let grown: Vec<_> = judged.iter().flat_map(|(_, s)| s.grown()).collect();
     if let Some(first) = grown.iter().map(|h| h.since).min() {
         let hours = ledger.clock().boot.since(first).as_secs_f64() / 3600.0;
@@ -192,8 +198,18 @@ impl<'a> Shelf<'a> {
         let old = self.stale.iter().filter(|h| h.is(held_flags::FIRST_LOOK)).count();
         let same_log = self.repeats() >= min_held
             && ((times >= 2 && grown >= min_held) || (times >= 1 && old >= min_held));
-        let confirmed = stale >= min_held && (times >= HABIT || same_log);
+        let confirmed = stale >= min_held && (times >= HABIT || same_log) && !self.lives();
         Some(if confirmed { Strength::Confirms } else { Strength::Suspects })
+    }
+
+    /// Stale ones that were closed after all.
+    fn late(&self) -> usize {
+        turns::closed_late(self.stale.iter().map(|h| (self.process, *h)))
+    }
+
+    /// Each is for somebody who lives as long: a session, a job.
+    fn lives(&self) -> bool {
+        turns::comes(self.late(), self.stale.len())
     }
 
     fn sentence(&self, now: Boottime) -> String {
@@ -353,7 +369,7 @@ mod tests {
     #[test]
     fn innocents() {
         type Act = fn(&mut World, u32);
-        let table: [(&str, Act); 4] = [
+        let table: [(&str, Act); 5] = [
             ("a handle per thread, opened at once", |w, p| {
                 (0..8).for_each(|_| _ = w.open(p, "/srv/logs/app.log"));
                 w.looks(100);
@@ -369,6 +385,16 @@ mod tests {
                     w.close(p, fd);
                     fd = w.open(p, "/var/log/a.log");
                     w.looks(8);
+                }
+            }),
+            ("a handle for each session, closed with it", |w, p| {
+                let mut open = std::collections::VecDeque::new();
+                for i in 0..80 {
+                    open.push_back(w.open(p, "/srv/logs/app.log"));
+                    if i >= 4 && (i % 4 != 0 || open.len() > 12) {
+                        open.pop_front().into_iter().for_each(|fd| w.close(p, fd));
+                    }
+                    w.looks(2);
                 }
             }),
             ("segments of a database", |w, p| {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Member, Strength, named};
 use crate::detection::rules::leaves_out_unit;
+use crate::detection::turns::past_turns;
 use crate::detection::verdict::{Resource, Rule};
 use crate::ledger::Ledger;
 use crate::ledger::process::Process;
@@ -59,8 +60,9 @@ fn verdict(
     let age = |z: &Process| z.zombie_since.map_or(Duration::ZERO, |at| now.since(at));
     // Some parents reap in batches, so their oldest must be truly old.
     let confirmed = parents.iter().any(|(_, zombies)| {
-        zombies.len() as u64 >= config.min_held
-            && zombies.iter().any(|z| age(z) >= config.stale_after)
+        let (longest, count) = (zombies.iter().map(|z| age(z)).max(), zombies.len() as u64);
+        count >= config.min_held
+            && longest.is_some_and(|l| l >= config.stale_after && past_turns(config, l, count))
     });
     let strength = if confirmed { Strength::Confirms } else { Strength::Suspects };
     let all: Vec<&Process> = parents.iter().flat_map(|(_, z)| z.iter().copied()).collect();
@@ -119,19 +121,33 @@ mod tests {
         w.looks(2);
         assert!(w.open_leaks().is_empty(), "every child is a zombie for a moment");
         w.looks(6);
+        assert_eq!(w.only().state, State::Suspected, "some parents reap in batches");
+        w.looks(18);
         let leak = w.only();
         assert_eq!(
             (leak.state, leak.held, leak.resource),
             (State::Confirmed, 7, Resource::Process)
         );
         assert_eq!(leak.examples.len(), 7);
-        assert_eq!(leak.evidence, ["7 ended children of app[100] not reaped, the oldest for 35 s"]);
+        assert_eq!(
+            leak.evidence,
+            ["7 ended children of app[100] not reaped, the oldest for 2 min"]
+        );
         let members = w.docket.members(&leak.id);
         assert_eq!(members.iter().map(|m| m.id.pid).collect::<Vec<_>>(), [p]);
         assert_eq!(w.ledger.views()[0].zombies, 7);
         all.into_iter().for_each(|z| w.exit(z));
         w.look();
         assert!(w.open_leaks().is_empty());
+    }
+
+    #[test]
+    fn many_are_not_waited_for() {
+        let mut w = World::new();
+        let p = w.spawn(APP, 1, "/usr/bin/app");
+        zombies(&mut w, p, 20);
+        w.looks(8);
+        assert_eq!((w.only().state, w.only().held), (State::Confirmed, 20));
     }
 
     #[test]

@@ -28,6 +28,18 @@ pub(super) fn add(units: &[UnitView], out: &mut Vec<MetricFamily>) {
         "unit_deleted_open_bytes",
         "Disk space that deleted files keep because the unit holds them open.",
     );
+    let mut tasks = Family::gauge(
+        "unit_async_tasks",
+        "Async tasks of the unit that have begun and not ended, while they are counted.",
+    );
+    let mut spawned = Family::counter(
+        "unit_async_tasks_spawned_total",
+        "Async tasks of the unit that began while they were counted.",
+    );
+    let mut ended = Family::counter(
+        "unit_async_tasks_ended_total",
+        "Async tasks of the unit that were seen to begin, and ended.",
+    );
     for view in units {
         let unit = ("unit", &*view.unit.name);
         let kind = ("unit_kind", view.unit.kind.as_str());
@@ -43,9 +55,15 @@ pub(super) fn add(units: &[UnitView], out: &mut Vec<MetricFamily>) {
         zombies.push(&[unit], view.zombies as f64);
         orphans.push(&[unit], view.orphans as f64);
         deleted.push_known(&[unit], view.deleted_open_bytes);
+        let counted = view.tasks.as_ref().filter(|t| t.alive.is_some());
+        tasks.push_known(&[unit], counted.and_then(|t| t.alive));
+        spawned.push_known(&[unit], counted.map(|t| t.spawned));
+        ended.push_known(&[unit], counted.map(|t| t.ended));
     }
-    for family in [info, open, worst_open, worst_max, threads, processes, zombies, orphans, deleted]
-    {
+    for family in [
+        info, open, worst_open, worst_max, threads, processes, zombies, orphans, deleted, tasks,
+        spawned, ended,
+    ] {
         family.finish(out);
     }
 }

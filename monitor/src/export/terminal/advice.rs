@@ -26,7 +26,12 @@ const fn is_near_certain(rule: Rule) -> bool {
         | Rule::InheritedUnused
         | Rule::Zombie
         | Rule::Orphan => true,
-        Rule::RisingFloor | Rule::Outlived | Rule::ThreadGrowth | Rule::Headroom => false,
+        Rule::RisingFloor
+        | Rule::Outlived
+        | Rule::Excess
+        | Rule::ThreadGrowth
+        | Rule::TaskGrowth
+        | Rule::Headroom => false,
     }
 }
 
@@ -74,9 +79,26 @@ fn of_rule(rule: Rule, leak: &Leak) -> Vec<String> {
             look,
             "If these are sessions that last, name them in `[[ignore]]`.".to_owned(),
         ],
+        Rule::Excess => vec![
+            "Find what keeps some of them while the load comes and goes: a worker that waits for \
+             ever, a task that nobody ends, a connection that is not given back."
+                .to_owned(),
+            match leak.resource {
+                Resource::Thread => format!(
+                    "See what the threads are: `cat /proc/{pid}/task/*/comm | sort | uniq -c`."
+                ),
+                _ => look,
+            },
+        ],
         Rule::ThreadGrowth => vec![
             format!("See what the threads are: `cat /proc/{pid}/task/*/comm | sort | uniq -c`."),
             "Join or detach every thread, or start them from a pool with a cap.".to_owned(),
+        ],
+        Rule::TaskGrowth => vec![
+            "Keep the handle of each task that loops, and abort it with what it serves: a dropped \
+             `JoinHandle` leaves its task running; a `JoinSet`, or a guard that aborts, does not."
+                .to_owned(),
+            "See who spawns it: the opener is the function that runs, not its caller.".to_owned(),
         ],
         Rule::Zombie => vec![
             "The living parent must wait for its children (waitpid, or SIGCHLD ignored). A signal \
@@ -97,18 +119,24 @@ fn of_rule(rule: Rule, leak: &Leak) -> Vec<String> {
                     "Gain time: `prlimit --pid {pid} --nofile=SOFT:HARD` now, `LimitNOFILE=` in \
                      the unit for good."
                 ),
-                Resource::Thread | Resource::Process => "Gain time: write a higher number into \
+                Resource::Thread | Resource::Process | Resource::Task => {
+                    "Gain time: write a higher number into \
                      `pids.max` of the cgroup now, `TasksMax=` in the unit for good."
-                    .to_owned(),
+                        .to_owned()
+                }
             };
             vec![gain, "See whether another verdict of this unit says why.".to_owned()]
         }
     };
     let wants_opener = matches!(
         rule,
-        Rule::UnclosedLogHandle | Rule::CloseWait | Rule::RisingFloor | Rule::Outlived
+        Rule::UnclosedLogHandle
+            | Rule::CloseWait
+            | Rule::RisingFloor
+            | Rule::Outlived
+            | Rule::Excess
     );
-    if wants_opener && leak.opener.is_empty() {
+    if wants_opener && leak.resource == Resource::Fd && leak.opener.is_empty() {
         sentences.push(
             "The opener is not known yet: the probes come with the suspicion and see only what is \
              opened from then on. To have it at once next time, set `probes = \"always\"` and \
@@ -146,7 +174,9 @@ mod tests {
             (Rule::InheritedUnused, "O_CLOEXEC"),
             (Rule::RisingFloor, "opens and does not close"),
             (Rule::Outlived, "returns without closing"),
+            (Rule::Excess, "while the load comes and goes"),
             (Rule::ThreadGrowth, "Join or detach every thread"),
+            (Rule::TaskGrowth, "Keep the handle of each task"),
             (Rule::Zombie, "wait for its children"),
             (Rule::Orphan, "Stop the children with the service"),
             (Rule::Headroom, "LimitNOFILE="),

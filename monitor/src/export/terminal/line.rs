@@ -40,7 +40,7 @@ pub(super) fn right(s: &str, width: usize) -> String {
 
 /// Breaks `s` between words into lines of at most `width`; a word that is
 /// longer is broken within.
-pub(super) fn wrap(s: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrap(s: &str, width: usize) -> Vec<String> {
     let s = text::printable(s.as_bytes());
     let (mut lines, mut line, mut used) = (Vec::new(), String::new(), 0);
     for word in s.split(' ').filter(|word| !word.is_empty()) {

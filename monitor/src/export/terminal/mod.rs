@@ -9,6 +9,7 @@ mod line;
 mod status;
 
 pub use explain::explain;
+pub(crate) use line::wrap;
 pub use status::status;
 
 /// Nothing useful fits fewer columns.

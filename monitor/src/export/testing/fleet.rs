@@ -66,6 +66,7 @@ fn unit(i: usize, at: jiff::Timestamp) -> UnitView {
         processes: 8,
         zombies: 0,
         orphans: 0,
+        tasks: None,
         deleted_open_bytes: Some(4096),
         tasks_max: Some(4915),
         systemd: None,
@@ -74,6 +75,7 @@ fn unit(i: usize, at: jiff::Timestamp) -> UnitView {
             threads: Some(flow(1)),
             processes: Some(flow(2)),
         }),
+        baselines: Vec::new(),
         history: (0..120).map(|t| 500 + t * (i64 % 5)).collect(),
     }
 }

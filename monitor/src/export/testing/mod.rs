@@ -68,10 +68,12 @@ fn plain(name: &str, at: jiff::Timestamp) -> types::UnitView {
         processes: 2,
         zombies: 0,
         orphans: 0,
+        tasks: None,
         deleted_open_bytes: Some(0),
         tasks_max: None,
         systemd: None,
         flows: None,
+        baselines: Vec::new(),
         history: vec![14; 20],
     }
 }

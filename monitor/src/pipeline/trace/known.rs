@@ -8,8 +8,8 @@ use super::descriptor;
 use super::line::{About, Beside, Id, Look, OpenerLine, Process, Table};
 use super::weight::{MOST, Weigh};
 use crate::source::model::{
-    BootId, FdSample, FdTable, KernelStr, Observation, Opener, ProcessId, SourceState, SystemdUnit,
-    UnitFlows,
+    BootId, FdSample, FdTable, KernelStr, Observation, Opener, ProcessId, ProcessTasks,
+    SourceState, SystemdUnit, UnitFlows,
 };
 use crate::text;
 
@@ -56,6 +56,7 @@ pub(super) struct Known {
     pub stacks: BTreeMap<u32, Vec<u64>>,
     pub pids_max: BTreeMap<KernelStr, u64>,
     pub systemd: BTreeMap<KernelStr, Arc<SystemdUnit>>,
+    pub async_tasks: BTreeMap<u32, ProcessTasks>,
     pub sources: Vec<SourceState>,
     /// Of the next look.
     openers: Vec<Arc<Opener>>,
@@ -74,6 +75,7 @@ impl Known {
             stacks: BTreeMap::new(),
             pids_max: BTreeMap::new(),
             systemd: BTreeMap::new(),
+            async_tasks: BTreeMap::new(),
             sources: Vec::new(),
             openers: Vec::new(),
             weight: 0,
@@ -121,11 +123,12 @@ impl Known {
     /// # Errors
     /// There is too much.
     pub fn beside(&mut self, line: Beside) -> Result<(), String> {
-        let Beside { flows, stacks, pids_max, systemd } = line;
+        let Beside { flows, stacks, pids_max, systemd, async_tasks } = line;
         flows.apply(&mut self.flows, &mut self.weight);
         stacks.apply(&mut self.stacks, &mut self.weight);
         pids_max.apply(&mut self.pids_max, &mut self.weight);
         systemd.apply(&mut self.systemd, &mut self.weight);
+        async_tasks.apply(&mut self.async_tasks, &mut self.weight);
         self.bounded()
     }
 
@@ -181,6 +184,7 @@ impl Known {
             openers,
             pids_max: self.pids_max.clone(),
             systemd: self.systemd.clone(),
+            async_tasks: self.async_tasks.clone(),
             sources: self.sources.clone(),
             figures: line.figures,
         }
@@ -200,6 +204,7 @@ mod tests {
             ppid: 1,
             comm: "x".into(),
             exe: None,
+            exe_file: None,
             cmdline: "x".into(),
             uid: None,
             cgroup: "/".into(),

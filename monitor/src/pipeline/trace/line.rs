@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::descriptor::Descriptor;
 use super::patch::Patch;
 use crate::source::model::{
-    BootId, Depth, FdTable, Frame, KernelStr, Opener, ProcessId, ProcessSample, SourceFigures,
-    SourceState, SystemdUnit, TaskEvent, UnitFlows,
+    BootId, Depth, ExeFile, FdTable, Frame, KernelStr, Opener, ProcessId, ProcessSample,
+    ProcessTasks, SourceFigures, SourceState, SystemdUnit, TaskEvent, UnitFlows,
 };
 use crate::time::{Boottime, ClockPair};
 
@@ -85,6 +85,8 @@ pub(super) struct About {
     pub comm: KernelStr,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exe: Option<KernelStr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe_file: Option<ExeFile>,
     pub cmdline: KernelStr,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
@@ -98,12 +100,13 @@ pub(super) struct About {
 impl About {
     pub fn of(p: &ProcessSample) -> Self {
         // Every field is named, so that a new one is not forgotten here.
-        let ProcessSample { id: _, ppid, comm, exe, cmdline, uid, cgroup, zombie, .. } = p;
-        let ProcessSample { threads: _, max_fds, fds: _, .. } = p;
+        let ProcessSample { id: _, ppid, comm, exe, exe_file, cmdline, uid, cgroup, .. } = p;
+        let ProcessSample { zombie, threads: _, max_fds, fds: _, .. } = p;
         Self {
             ppid: *ppid,
             comm: comm.clone(),
             exe: exe.clone(),
+            exe_file: *exe_file,
             cmdline: cmdline.clone(),
             uid: *uid,
             cgroup: cgroup.clone(),
@@ -113,8 +116,21 @@ impl About {
     }
 
     pub fn sample(self, id: ProcessId, threads: u32, fds: FdTable) -> ProcessSample {
-        let Self { ppid, comm, exe, cmdline, uid, cgroup, zombie, max_fds } = self;
-        ProcessSample { id, ppid, comm, exe, cmdline, uid, cgroup, zombie, threads, max_fds, fds }
+        let Self { ppid, comm, exe, exe_file, cmdline, uid, cgroup, zombie, max_fds } = self;
+        ProcessSample {
+            id,
+            ppid,
+            comm,
+            exe,
+            exe_file,
+            cmdline,
+            uid,
+            cgroup,
+            zombie,
+            threads,
+            max_fds,
+            fds,
+        }
     }
 }
 
@@ -165,6 +181,8 @@ pub(super) struct Beside {
     pub pids_max: Patch<KernelStr, u64>,
     #[serde(default, skip_serializing_if = "Patch::is_empty")]
     pub systemd: Patch<KernelStr, Arc<SystemdUnit>>,
+    #[serde(default, skip_serializing_if = "Patch::is_empty")]
+    pub async_tasks: Patch<u32, ProcessTasks>,
 }
 
 /// A stack, looked up.

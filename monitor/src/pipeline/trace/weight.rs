@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::source::model::{FdSample, Flow, Frame, KernelStr, Opener, SystemdUnit, UnitFlows};
+use crate::source::model::{
+    FdSample, Flow, Frame, KernelStr, Opener, ProcessTasks, SystemdUnit, TaskCount, UnitFlows,
+};
 
 /// What all of a look may weigh, bytes. A million descriptors weigh a quarter of it.
 pub(super) const MOST: usize = 1 << 30;
@@ -73,6 +75,17 @@ impl Weigh for UnitFlows {
     fn weight(&self) -> usize {
         let flows = self.fds.values().chain(&self.threads).chain(&self.processes);
         size_of::<Self>() + flows.map(Weigh::weight).sum::<usize>()
+    }
+}
+
+impl Weigh for ProcessTasks {
+    fn weight(&self) -> usize {
+        let kind = |(name, count): (&Arc<str>, &TaskCount)| {
+            let file = count.file.as_ref().map_or(0, Weigh::weight);
+            NODE + size_of::<TaskCount>() + name.weight() + file
+        };
+        let blind = self.blind.as_ref().map_or(0, String::len);
+        size_of::<Self>() + blind + self.kinds.iter().map(kind).sum::<usize>()
     }
 }
 

@@ -273,6 +273,9 @@ impl<W: Write> Writer<W> {
         lines.extend(pids_max.into_iter().map(|pids_max| Beside { pids_max, ..Beside::default() }));
         let systemd = Patch::between(&self.known.systemd, &seen.systemd);
         lines.extend(systemd.into_iter().map(|systemd| Beside { systemd, ..Beside::default() }));
+        let tasks = Patch::between(&self.known.async_tasks, &seen.async_tasks);
+        let tasks = tasks.into_iter();
+        lines.extend(tasks.map(|async_tasks| Beside { async_tasks, ..Beside::default() }));
         for beside in lines {
             let line = Line::Beside(beside);
             self.put(&line)?;

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::trail::Trail;
+use crate::source::asynctasks::program::TaskProgram;
+
 /// A function that an address lies in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
@@ -42,6 +45,10 @@ pub struct Answer {
 pub enum Line {
     /// It was read.
     Read(Answer),
+    /// It was read for its async tasks.
+    Tasks(TaskProgram),
+    /// A stack was followed by it.
+    Followed(Trail),
     /// It was not; why.
     Failed(String),
 }

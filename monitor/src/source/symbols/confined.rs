@@ -7,7 +7,7 @@
 //! file does to it.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -21,11 +21,19 @@ use rustix::process::{
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::answer::{Answer, Call, Line, Place};
+use super::cfi;
+use super::trail::{Question, Trail};
+use crate::source::asynctasks::program::{self, TaskProgram};
 
 /// The word on the command line that starts such a process.
 pub const COMMAND: &str = "read-symbols";
 /// Addresses are as the file counts, not offsets in the file.
 pub const VIRTUAL: &str = "--virtual";
+/// Which functions are of tokio's tasks, instead of what lies at addresses.
+pub const TASKS: &str = "--tasks";
+/// Who called, by the call frame information of the file; what to begin with is on the
+/// standard error stream, which is a file with one line of JSON.
+pub const FOLLOW: &str = "--follow";
 /// Names only: what a compiler wrote for debuggers is left alone.
 pub const PLAIN: &str = "--plain";
 
@@ -35,6 +43,8 @@ const FILE: &str = "/proc/self/fd/0";
 const MEMORY: u64 = 768 << 20;
 /// Processor time, seconds.
 pub const SECONDS: u64 = 10;
+/// Longest question, bytes: 32 KiB of stack take 90 KiB of text.
+const MAX_QUESTION: u64 = 1 << 20;
 /// The standard streams and the file once more.
 const DESCRIPTORS: u64 = 4;
 /// The user whom nothing belongs to.
@@ -47,10 +57,15 @@ const MAX_CALLS: usize = 64;
 /// Reads standard input and answers on standard output. True where that worked,
 /// also if the answer is that the file is bad.
 pub fn run(arguments: &[String]) -> bool {
-    let line = match answer(arguments) {
-        Ok(answer) => Line::Read(answer),
-        Err(why) => Line::Failed(why),
+    let of_tasks = arguments.iter().any(|a| a == TASKS);
+    let read = if arguments.iter().any(|a| a == FOLLOW) {
+        follow().map(Line::Followed)
+    } else if of_tasks {
+        tasks(arguments.iter().any(|a| a == PLAIN)).map(Line::Tasks)
+    } else {
+        answer(arguments).map(Line::Read)
     };
+    let line = read.unwrap_or_else(Line::Failed);
     let Ok(mut text) = serde_json::to_vec(&line) else { return false };
     text.push(b'\n');
     io::stdout().write_all(&text).is_ok()
@@ -90,6 +105,57 @@ fn answer(arguments: &[String]) -> Result<Answer, String> {
         place.calls = calls;
     }
     Ok(answer)
+}
+
+fn tasks(plain: bool) -> Result<TaskProgram, String> {
+    let size = rustix::fs::fstat(io::stdin()).map_err(|e| e.to_string())?.st_size;
+    confine(size.unsigned_abs()).map_err(|e| format!("cannot confine itself: {e}"))?;
+    let symbolizer = if plain { None } else { open().ok() };
+    lay_down_privileges();
+    let mut program = program::read(Stdin)?;
+    let Some(symbolizer) = symbolizer else { return Ok(program) };
+    let addresses: Vec<u64> = program.types.iter().filter_map(|t| t.address).collect();
+    // Without lines, the names are still of use.
+    let found = symbols(&symbolizer, &addresses, true).unwrap_or_default();
+    for (of, calls) in program.types.iter_mut().filter(|t| t.address.is_some()).zip(found) {
+        // The outermost: what is dissolved into it is not the function itself.
+        if let Some(call) = calls.into_iter().last() {
+            (of.file, of.line) = (call.file, call.line);
+        }
+    }
+    Ok(program)
+}
+
+fn follow() -> Result<Trail, String> {
+    let failed = |e: io::Error| e.to_string();
+    let size = rustix::fs::fstat(io::stdin()).map_err(|e| e.to_string())?.st_size;
+    confine(size.unsigned_abs()).map_err(|e| format!("cannot confine itself: {e}"))?;
+    lay_down_privileges();
+    let asked = io::stderr().as_fd().try_clone_to_owned().map(File::from).map_err(failed)?;
+    let question: Question = serde_json::from_reader(BufReader::new(asked.take(MAX_QUESTION)))
+        .map_err(|e| format!("cannot read what is asked: {e}"))?;
+    let file = io::stdin().as_fd().try_clone_to_owned().map(File::from).map_err(failed)?;
+    cfi::follow(&ReadCache::new(file), &question)
+}
+
+/// The file, by the one descriptor that there is of it: no more may be opened.
+struct Stdin;
+
+impl Read for Stdin {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(io::stdin(), to)?)
+    }
+}
+
+impl io::Seek for Stdin {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        let to = match to {
+            io::SeekFrom::Start(at) => rustix::fs::SeekFrom::Start(at),
+            io::SeekFrom::End(at) => rustix::fs::SeekFrom::End(at),
+            io::SeekFrom::Current(at) => rustix::fs::SeekFrom::Current(at),
+        };
+        Ok(rustix::fs::seek(io::stdin(), to)?)
+    }
 }
 
 /// From here on this process can do little.

@@ -23,6 +23,8 @@ pub struct Mapping {
     pub path: Vec<u8>,
     /// The file has been deleted or replaced.
     pub deleted: bool,
+    /// It may be executed.
+    pub code: bool,
 }
 
 impl Mapping {
@@ -59,7 +61,15 @@ impl Maps {
 ///
 /// # Errors
 /// The reader's; an odd line is passed over.
-pub fn read(mut from: impl BufRead, addresses: &[u64]) -> io::Result<Maps> {
+pub fn read(from: impl BufRead, addresses: &[u64]) -> io::Result<Maps> {
+    read_those(from, |m| addresses.iter().any(|a| (m.start..m.end).contains(a)))
+}
+
+/// Reads those that are wanted.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_those(mut from: impl BufRead, wanted: impl Fn(&Mapping) -> bool) -> io::Result<Maps> {
     let mut maps = Maps::default();
     let mut line = Vec::new();
     for _ in 0..MAX_LINES {
@@ -71,7 +81,7 @@ pub fn read(mut from: impl BufRead, addresses: &[u64]) -> io::Result<Maps> {
         if maps.runtime.is_none() {
             maps.runtime = runtime_library(&mapping.path);
         }
-        if addresses.iter().any(|a| (mapping.start..mapping.end).contains(a)) {
+        if wanted(&mapping) {
             maps.mappings.push(mapping);
         }
     }
@@ -90,21 +100,22 @@ fn parse(line: &[u8]) -> Option<Mapping> {
     let (start, end) = word()?.split_once('-')?;
     let hex = |text: &str| u64::from_str_radix(text, 16).ok();
     let (start, end) = (hex(start)?, hex(end)?);
-    let _protection = word()?;
+    let code = word()?.contains('x');
     let offset = hex(word()?)?;
     let _device = word()?;
     // The inode is the last word where nothing is mapped.
     let inode: u64 = match word() {
         Some(inode) => inode.parse().ok()?,
         None => {
-            return Some(Mapping { start, end, offset, inode: 0, path: vec![], deleted: false });
+            let path = Vec::new();
+            return Some(Mapping { start, end, offset, inode: 0, path, deleted: false, code });
         }
     };
     let at = rest.iter().position(|b| *b != b' ').unwrap_or(rest.len());
     let path = &rest[at..];
     let deleted = path.ends_with(b" (deleted)");
     let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
-    Some(Mapping { start, end, offset, inode, path: unescape(path), deleted })
+    Some(Mapping { start, end, offset, inode, path: unescape(path), deleted, code })
 }
 
 /// The kernel writes a new line as `\012` (`fs/seq_file.c: mangle_path`).
@@ -157,7 +168,7 @@ nonsense
             (&b"/usr/bin/app"[..], true, 131_123)
         );
         assert_eq!(app.file_offset(0x55d0_c0a0_0010), 0x2010);
-        assert!(app.of_file());
+        assert!(app.of_file() && app.code);
         assert!(!of(0x7f00_0000_0fff).of_file() && of(0x7f00_0000_0fff).path.is_empty());
         assert!(!of(0x7f00_0000_2000).of_file(), "a JIT compiler's");
         assert_eq!(of(0x7f00_0000_4001).path, b"/srv/two\nlines and spaces.so");

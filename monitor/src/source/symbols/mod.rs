@@ -8,17 +8,22 @@
 //! whoever runs them. Counts never depend on any of it.
 
 pub mod answer;
+pub(crate) mod cfi;
 pub mod confined;
 mod debug;
+mod follow;
+mod followed;
 mod language;
 pub(crate) mod maps;
+mod notes;
 pub(crate) mod perfmap;
-mod pin;
-mod reader;
+pub(crate) mod pin;
+pub(crate) mod reader;
 pub(crate) mod roles;
 mod skipped;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trail;
 mod worker;
 
 use std::cmp::Reverse;
@@ -27,11 +32,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
+use super::copies::Copy;
 use super::frame::{Frame, Opener, OpenerKey};
-use super::model::{FdBirth, ProcessId, ProcessSample, TaskEvent};
+use super::model::{FdBirth, ProcessId, ProcessSample, TaskEvent, UNWOUND};
 use crate::time::Boottime;
+use followed::{Followed, MAX_WAITING};
 use pin::Pinned;
-use worker::Beat;
+use worker::{Beat, Done, Work};
 
 /// Stacks that wait at most; those past it are asked for again at the next look.
 const QUEUE: usize = 64;
@@ -76,8 +83,8 @@ struct Opened {
 
 /// The thread, once there is one.
 struct Running {
-    jobs: SyncSender<Pinned>,
-    done: Receiver<Opener>,
+    jobs: SyncSender<Work>,
+    done: Receiver<Done>,
     beat: Beat,
 }
 
@@ -95,6 +102,7 @@ pub struct Symbols {
     pressing: HashSet<ProcessId>,
     execs: HashMap<ProcessId, Boottime>,
     ready: Vec<Arc<Opener>>,
+    followed: Followed,
     lost: u64,
 }
 
@@ -135,12 +143,62 @@ impl Symbols {
 
     /// Forgets those that are not there any more.
     pub fn keep(&mut self, living: &[ProcessSample]) {
-        if self.seen.is_empty() && self.asked.is_empty() {
+        if self.seen.is_empty() && self.asked.is_empty() && self.followed.is_empty() {
             return;
         }
         let living: HashSet<ProcessId> = living.iter().map(|p| p.id).collect();
         self.seen.retain(|id, _| living.contains(id));
         self.asked.retain(|(id, _)| living.contains(id));
+        self.followed.keep(&living);
+    }
+
+    /// Has copied stacks unwound, those first of which nothing is known yet and that most
+    /// of what is open came from; `stack` gives the addresses of one by frame pointers.
+    pub fn follow_all(
+        &mut self,
+        mut copies: Vec<(ProcessId, Copy)>,
+        stack: impl Fn(u32) -> Option<Vec<u64>>,
+    ) {
+        let held = |process: &ProcessId, copy: &Copy| {
+            let stacks = self.seen.get(process)?;
+            stacks.get(&copy.stack?).map(|opened| opened.held)
+        };
+        copies.sort_by_key(|(process, copy)| {
+            let tries = self.followed.tries(*process, copy.stack);
+            (tries, Reverse(held(process, copy)))
+        });
+        for (process, copy) in copies {
+            let by_pointers = copy.stack.and_then(&stack).unwrap_or_default();
+            self.follow(process, copy, by_pointers);
+        }
+    }
+
+    /// Has one unwound, where that can tell more than the addresses that frame
+    /// pointers have told of it.
+    fn follow(&mut self, process: ProcessId, copy: Copy, by_pointers: Vec<u64>) {
+        let before_exec = self.execs.get(&process).is_some_and(|exec| copy.at < *exec);
+        if before_exec || self.stuck > MAX_STUCK || !self.followed.wants(process, copy.stack) {
+            return;
+        }
+        let job = Job { process, stack: copy.stack.unwrap_or(UNWOUND), addresses: by_pointers };
+        let words = copy.words.iter().chain(copy.registers.iter().map(|(_, value)| value));
+        // Who has ended, or may not be read, is told of by the frame pointers' stack.
+        let Ok(pinned) = pin::pin_code(&job, words.copied().collect()) else { return };
+        if let Some(running) = self.running()
+            && running.jobs.try_send(Work::Follow(pinned, copy)).is_ok()
+        {
+            self.followed.sent();
+        }
+    }
+
+    /// Says of descriptors from which unwound stack they were opened, as far as is known.
+    pub fn refine(&self, processes: &mut [ProcessSample]) {
+        self.followed.refine(processes);
+    }
+
+    /// The addresses of an unwound stack.
+    pub fn followed(&self, id: u32) -> Option<Vec<u64>> {
+        self.followed.addresses(id)
     }
 
     /// These processes are under suspicion: their stacks are worth the work.
@@ -192,24 +250,31 @@ impl Symbols {
         self.ready.push(Arc::new(opener));
     }
 
+    /// The thread, which begins now if there is none; nothing where it cannot.
+    fn running(&mut self) -> Option<&Running> {
+        if self.running.is_none() {
+            match start() {
+                Ok(running) => self.running = Some(running),
+                Err(e) => tracing::warn!("stacks cannot be looked up: no thread: {e}"),
+            }
+        }
+        let idle = self.waiting.is_empty() && self.followed.waiting() == 0;
+        // It had nothing to do until now.
+        self.running.as_ref().inspect(|running| {
+            if idle {
+                running.beat.now();
+            }
+        })
+    }
+
     fn send(&mut self, job: Job, pinned: Pinned) {
-        let running = match &self.running {
-            Some(running) => running,
-            None => match start() {
-                Ok(running) => self.running.insert(running),
-                Err(e) => {
-                    self.lost += 1;
-                    return tracing::warn!("stacks cannot be looked up: no thread: {e}");
-                }
-            },
+        let Some(running) = self.running() else {
+            self.lost += 1;
+            return;
         };
         let key = (job.process, job.stack);
-        match running.jobs.try_send(pinned) {
+        match running.jobs.try_send(Work::Name(pinned)) {
             Ok(()) => {
-                if self.waiting.is_empty() {
-                    // It had nothing to do until now.
-                    running.beat.now();
-                }
                 self.asked.insert(key);
                 self.waiting.insert(key, job);
             }
@@ -225,11 +290,18 @@ impl Symbols {
     /// What has been looked up since the last time.
     pub fn take(&mut self) -> Vec<Arc<Opener>> {
         if let Some(running) = &self.running {
-            for opener in running.done.try_iter() {
+            for done in running.done.try_iter() {
+                let opener = match done {
+                    Done::Named(opener) => Some(opener),
+                    Done::Followed(result) => self.followed.take(result),
+                };
+                let Some(opener) = opener else { continue };
                 self.waiting.remove(&opener.key());
+                self.asked.insert(opener.key());
                 self.ready.push(Arc::new(opener));
             }
-            if !self.waiting.is_empty() && running.beat.age() > STUCK {
+            let idle = self.waiting.is_empty() && self.followed.waiting() == 0;
+            if !idle && running.beat.age() > STUCK {
                 self.stuck += 1;
                 tracing::warn!("a symbol file keeps its reader waiting for ever; it is given up");
                 self.abandon("reading its files never ends: the file system does not answer");
@@ -241,9 +313,15 @@ impl Symbols {
     /// Leaves the thread to itself, and what waits for it unknown.
     fn abandon(&mut self, why: &str) {
         self.running = None;
+        self.followed.abandon();
         for (_, job) in std::mem::take(&mut self.waiting) {
             self.give_up(&job, why);
         }
+    }
+
+    /// Stacks that are being looked up.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// How often a stack had to wait for a later look because so many were waiting.
@@ -253,7 +331,7 @@ impl Symbols {
 }
 
 fn start() -> std::io::Result<Running> {
-    let (jobs, inbox) = sync_channel(QUEUE);
+    let (jobs, inbox) = sync_channel(QUEUE + MAX_WAITING);
     let (outbox, done) = std::sync::mpsc::channel();
     let beat = Beat::default();
     beat.now();

@@ -19,12 +19,15 @@ use super::language::Language;
 use super::maps::{self, Mapping};
 use super::perfmap;
 use super::skipped::hides;
+use super::trail::End;
 use crate::source::processes::parse_stat;
 use crate::text;
 
 /// Files that are held for one stack, at most: so many descriptors for each that
 /// waits. Those past it are opened by their names.
 const MAX_HELD: usize = 6;
+/// The same for one that is to be unwound, of which few wait.
+const MAX_HELD_CODE: usize = 12;
 
 /// Tells files apart, also those that were replaced under the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,6 +66,17 @@ pub enum Place {
     Nowhere,
 }
 
+/// What a mapping is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Within {
+    /// A file, by its number among the modules.
+    Module(usize),
+    /// Something of the kernel's.
+    Named(String),
+    /// Memory without a file.
+    Made,
+}
+
 /// A stack and all that is needed to name its functions.
 #[derive(Debug)]
 pub struct Pinned {
@@ -70,6 +84,11 @@ pub struct Pinned {
     pub job: Job,
     /// One for each address.
     pub places: Vec<Place>,
+    /// What of the process was looked at.
+    pub mappings: Vec<(Mapping, Within)>,
+    /// Its addresses are those of an unwinder, which ended so; else frame pointers tell
+    /// them.
+    pub unwound: Option<End>,
     /// Each file once.
     pub modules: Vec<Module>,
     /// The runtime that the program runs in, if any.
@@ -86,8 +105,29 @@ pub struct Pinned {
 /// # Errors
 /// A sentence: the process has gone, or may not be read.
 pub fn pin(job: &Job) -> Result<Pinned, String> {
+    let wanted: Vec<u64> = job.addresses.iter().map(|a| called_from(*a)).collect();
+    let has = |m: &Mapping| wanted.iter().any(|a| (m.start..m.end).contains(a));
+    hold(job, MAX_HELD, has)
+}
+
+/// Looks at it for an unwinder, which may come through all code that a word of the
+/// stack, or a register, points to.
+///
+/// # Errors
+/// As [`pin`].
+pub fn pin_code(job: &Job, mut words: Vec<u64>) -> Result<Pinned, String> {
+    words.sort_unstable();
+    let has = |m: &Mapping| {
+        // A return address can be the first one past a mapping.
+        let next = words.partition_point(|word| *word < m.start);
+        m.code && words.get(next).is_some_and(|word| *word <= m.end)
+    };
+    hold(job, MAX_HELD_CODE, has)
+}
+
+fn hold(job: &Job, most: usize, wanted: impl Fn(&Mapping) -> bool) -> Result<Pinned, String> {
     let dir = PathBuf::from(format!("/proc/{}", job.process.pid));
-    look(&dir, job).map_err(|e| {
+    look(&dir, job, most, wanted).map_err(|e| {
         if !lives(&dir, job) {
             return "the process ended before its stack could be looked up".to_owned();
         }
@@ -97,34 +137,39 @@ pub fn pin(job: &Job) -> Result<Pinned, String> {
     })
 }
 
-fn look(dir: &Path, job: &Job) -> io::Result<Pinned> {
+fn look(
+    dir: &Path,
+    job: &Job,
+    most: usize,
+    wanted: impl Fn(&Mapping) -> bool,
+) -> io::Result<Pinned> {
     let root = open(dir.join("root"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok();
     let exe = fs::read_link(dir.join("exe")).ok();
     let exe = exe.as_ref().map(|p| without_deleted(p.as_os_str().as_bytes()));
-    let wanted: Vec<u64> = job.addresses.iter().map(|a| called_from(*a)).collect();
-    let maps = maps::read(BufReader::new(File::open(dir.join("maps"))?), &wanted)?;
+    let maps = maps::read_those(BufReader::new(File::open(dir.join("maps"))?), wanted)?;
     let mut modules: Vec<Module> = Vec::new();
-    let mut places = Vec::new();
-    for address in &wanted {
-        places.push(match maps.find(*address) {
-            None => Place::Nowhere,
-            Some(m) if m.of_file() => {
-                let known = modules.iter().position(|known| known.is(m));
-                let number = known.unwrap_or_else(|| {
-                    let is_exe = exe == Some(m.path.as_slice());
-                    modules.push(Module::hold(dir, m, is_exe, modules.len() < MAX_HELD));
-                    modules.len() - 1
-                });
-                Place::InFile(number, m.file_offset(*address))
-            }
-            Some(m) if m.path.starts_with(b"[v") => Place::Named(text::printable(&m.path)),
-            Some(_) => Place::Made,
-        });
+    let mut mappings = Vec::new();
+    for m in maps.mappings {
+        let within = if m.of_file() {
+            let known = modules.iter().position(|known| known.is(&m));
+            Within::Module(known.unwrap_or_else(|| {
+                let is_exe = exe == Some(m.path.as_slice());
+                modules.push(Module::hold(dir, &m, is_exe, modules.len() < most));
+                modules.len() - 1
+            }))
+        } else if m.path.starts_with(b"[v") {
+            Within::Named(text::printable(&m.path))
+        } else {
+            Within::Made
+        };
+        mappings.push((m, within));
     }
     let exe = exe.map(text::printable).unwrap_or_default();
-    let pinned = Pinned {
+    let mut pinned = Pinned {
         job: job.clone(),
-        places,
+        places: Vec::new(),
+        mappings,
+        unwound: None,
         modules,
         language: Language::of(&exe, maps.runtime.as_deref()),
         root,
@@ -135,6 +180,7 @@ fn look(dir: &Path, job: &Job) -> io::Result<Pinned> {
     if !lives(dir, job) {
         return Err(io::ErrorKind::NotFound.into());
     }
+    pinned.locate(job.addresses.clone());
     Ok(pinned)
 }
 
@@ -187,9 +233,27 @@ fn reopen(held: &OwnedFd) -> io::Result<File> {
 }
 
 impl Pinned {
+    /// It is a stack of these addresses.
+    pub fn locate(&mut self, addresses: Vec<u64>) {
+        let find = |address: u64| {
+            let has = |(m, _): &&(Mapping, Within)| (m.start..m.end).contains(&address);
+            match self.mappings.iter().find(has) {
+                None => Place::Nowhere,
+                Some((m, Within::Module(number))) => Place::InFile(*number, m.file_offset(address)),
+                Some((_, Within::Named(name))) => Place::Named(name.clone()),
+                Some((_, Within::Made)) => Place::Made,
+            }
+        };
+        self.places = addresses.iter().map(|a| find(called_from(*a))).collect();
+        self.job.addresses = addresses;
+    }
+
     /// Where in this module the call ends that the second address returns to, if the
     /// first one is in the C library.
     pub fn after_the_c_library(&self, number: usize) -> Option<u64> {
+        if self.unwound.is_some() {
+            return None;
+        }
         match self.places.as_slice() {
             [Place::InFile(first, _), Place::InFile(second, at), ..]
                 if *second == number && first != second && hides(&self.modules[*first].path) =>

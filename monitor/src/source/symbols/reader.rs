@@ -1,15 +1,18 @@
 //! Has a symbol file read by a confined process, and waits for it for so long.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use super::answer::{Answer, Line};
-use super::confined::{COMMAND, PLAIN, SECONDS, VIRTUAL};
+use super::confined::{COMMAND, FOLLOW, PLAIN, SECONDS, TASKS, VIRTUAL};
+use super::trail::{Question, Trail};
+use crate::source::asynctasks::program::TaskProgram;
 use crate::text;
 
 /// Larger files are not read: the largest that are known, those of browsers with
@@ -65,33 +68,100 @@ pub fn read(file: &File, addresses: &[u64], counted: Counted) -> Result<Answer, 
     }
 }
 
+/// Reads which functions of a program are of tokio's tasks.
+///
+/// # Errors
+/// See [`ReadError`].
+pub fn read_tasks(file: &File) -> Result<TaskProgram, ReadError> {
+    let size = file.metadata().map_err(|e| ReadError::Start(e.to_string()))?.len();
+    if size > MAX_FILE {
+        return Err(ReadError::Large(size));
+    }
+    let once = |flags: &[&str]| match ask(file, flags.iter().map(ToString::to_string))? {
+        (Some(Line::Tasks(program)), _) => Ok(program),
+        (Some(Line::Failed(why)), _) => Err(ReadError::Bad(why)),
+        (_, status) => Err(ReadError::Died(ending(status))),
+    };
+    match once(&[TASKS]) {
+        Err(ReadError::Slow | ReadError::Died(_)) => once(&[TASKS, PLAIN]),
+        other => other,
+    }
+}
+
+/// Follows a stack by what `file` says of its functions.
+///
+/// # Errors
+/// See [`ReadError`].
+pub fn read_trail(file: &File, question: &Question) -> Result<Trail, ReadError> {
+    let size = file.metadata().map_err(|e| ReadError::Start(e.to_string()))?.len();
+    if size > MAX_FILE {
+        return Err(ReadError::Large(size));
+    }
+    let asked = written(question).map_err(|e| ReadError::Start(e.to_string()))?;
+    match ask_with(file, [FOLLOW.to_owned()].into_iter(), asked.into())? {
+        // No more than was wanted, whatever it says.
+        (Some(Line::Followed(trail)), _) if trail.addresses.len() <= question.most => Ok(trail),
+        (Some(Line::Failed(why)), _) => Err(ReadError::Bad(why)),
+        (_, status) => Err(ReadError::Died(ending(status))),
+    }
+}
+
+/// Memory that holds it. A pipe would have to be written while the answer is waited for,
+/// and everybody may read an argument; a stack holds secrets.
+fn written(question: &Question) -> io::Result<File> {
+    let held = memfd_create("question", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut held = File::from(held);
+    held.write_all(&serde_json::to_vec(question)?)?;
+    held.rewind()?;
+    fcntl_add_seals(&held, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK)?;
+    Ok(held)
+}
+
 fn try_once(
     file: &File,
     addresses: &[u64],
     counted: Counted,
     plain: bool,
 ) -> Result<Answer, ReadError> {
+    let mut arguments = Vec::new();
+    if counted == Counted::Virtually {
+        arguments.push(VIRTUAL.to_owned());
+    }
+    if plain {
+        arguments.push(PLAIN.to_owned());
+    }
+    arguments.extend(addresses.iter().map(|a| format!("{a:x}")));
+    match ask(file, arguments.into_iter())? {
+        (Some(Line::Read(answer)), _) if answer.places.len() == addresses.len() => Ok(answer),
+        (Some(Line::Failed(why)), _) => Err(ReadError::Bad(why)),
+        (_, status) => Err(ReadError::Died(ending(status))),
+    }
+}
+
+/// What the process says, if it is something, and how it ended.
+fn ask(
+    file: &File,
+    arguments: impl Iterator<Item = String>,
+) -> Result<(Option<Line>, ExitStatus), ReadError> {
+    ask_with(file, arguments, Stdio::null())
+}
+
+/// The same, with something as its standard error stream.
+fn ask_with(
+    file: &File,
+    arguments: impl Iterator<Item = String>,
+    beside: Stdio,
+) -> Result<(Option<Line>, ExitStatus), ReadError> {
     let failed = |e: io::Error| ReadError::Start(e.to_string());
     // The running binary, also where it was replaced by a newer one meanwhile.
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("leakwatch").arg(COMMAND);
-    if counted == Counted::Virtually {
-        command.arg(VIRTUAL);
-    }
-    if plain {
-        command.arg(PLAIN);
-    }
-    command.args(addresses.iter().map(|a| format!("{a:x}")));
+    command.arg0("leakwatch").arg(COMMAND).args(arguments);
     command.env_clear().current_dir("/");
-    command.stdin(file.try_clone().map_err(failed)?).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.stdin(file.try_clone().map_err(failed)?).stdout(Stdio::piped()).stderr(beside);
     let mut reader = Reader(command.spawn().map_err(failed)?);
     let text = reader.hear()?;
     let status = reader.0.wait().map_err(failed)?;
-    match serde_json::from_slice(&text) {
-        Ok(Line::Read(answer)) if answer.places.len() == addresses.len() => Ok(answer),
-        Ok(Line::Failed(why)) => Err(ReadError::Bad(why)),
-        _ => Err(ReadError::Died(ending(status))),
-    }
+    Ok((serde_json::from_slice(&text).ok(), status))
 }
 
 /// The process; ended when dropped.

@@ -21,13 +21,21 @@ fn this() -> ProcessId {
 }
 
 /// Symbols whose thread never comes to look anything up, and what it was asked for.
-fn stuck() -> (Symbols, Receiver<Pinned>) {
+fn stuck() -> (Symbols, Receiver<Work>) {
     let (jobs, inbox) = sync_channel(QUEUE);
     let (forever, done) = channel();
     std::mem::forget(forever);
     let beat = Beat::default();
     beat.now();
     (Symbols { running: Some(Running { jobs, done, beat }), ..Symbols::default() }, inbox)
+}
+
+/// What it was asked for.
+fn jobs(inbox: &Receiver<Work>) -> Vec<Job> {
+    let job = |work| match work {
+        Work::Name(pinned) | Work::Follow(pinned, _) => pinned.job,
+    };
+    inbox.try_iter().map(job).collect()
 }
 
 fn ask(symbols: &mut Symbols) {
@@ -50,7 +58,7 @@ fn each_stack_of_a_suspect_is_asked_for_once() {
     symbols.press([this()].into());
     ask(&mut symbols);
     ask(&mut symbols);
-    let mut asked: Vec<_> = inbox.try_iter().map(|p| (p.job.process, p.job.stack)).collect();
+    let mut asked: Vec<_> = jobs(&inbox).iter().map(|j| (j.process, j.stack)).collect();
     asked.sort_unstable();
     assert_eq!(asked, [(this(), 7), (this(), 8)]);
     assert_eq!(symbols.lost(), 0);
@@ -67,7 +75,7 @@ fn what_there_is_most_of_is_asked_for_first() {
     symbols.see(this(), passing.chain(leaks).chain([birth(9, 95), birth(9, 95)]));
     symbols.press([this()].into());
     ask(&mut symbols);
-    let asked: Vec<u32> = inbox.try_iter().map(|p| p.job.stack).collect();
+    let asked: Vec<u32> = jobs(&inbox).iter().map(|j| j.stack).collect();
     assert_eq!(asked, [90, 95, 0, 1, 2]);
 }
 
@@ -119,7 +127,7 @@ fn what_was_opened_before_an_exec_is_not_looked_up_in_the_wrong_program() {
     symbols.see(this(), [birth(9, 7), birth(11, 8)].into_iter());
     symbols.press([this()].into());
     ask(&mut symbols);
-    assert_eq!(inbox.try_iter().map(|p| p.job.stack).collect::<Vec<_>>(), [8]);
+    assert_eq!(jobs(&inbox).iter().map(|j| j.stack).collect::<Vec<_>>(), [8]);
     let told = symbols.take();
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].frames[0].function, "0x401000");
@@ -153,4 +161,27 @@ fn a_process_that_has_gone_is_told_by_its_addresses_and_why() {
     assert_eq!(functions, ["0x401000", "0x402000"]);
     let note = told.note.as_deref().unwrap_or_default();
     assert_eq!(note, "the process ended before its stack could be looked up");
+}
+
+#[test]
+fn a_copy_is_unwound_only_for_the_program_that_was_copied() {
+    let (mut symbols, inbox) = stuck();
+    let copy = |at| Copy {
+        pid: this().pid,
+        fd: 3,
+        at: Boottime(at),
+        stack: Some(7),
+        registers: Vec::new(),
+        start: 0,
+        words: Vec::new(),
+    };
+    symbols.note(&[TaskEvent::Exec { at: Boottime(10), id: this(), comm: KernelStr::from("x") }]);
+    symbols.follow(this(), copy(9), ADDRESSES.to_vec());
+    assert_eq!(jobs(&inbox), []);
+    symbols.follow(this(), copy(11), ADDRESSES.to_vec());
+    let asked: Vec<_> = jobs(&inbox).into_iter().map(|j| (j.stack, j.addresses)).collect();
+    assert_eq!(asked, [(7, ADDRESSES.to_vec())]);
+    // A process that has ended leaves what frame pointers told.
+    symbols.follow(process(4_194_305), copy(11), ADDRESSES.to_vec());
+    assert_eq!(jobs(&inbox), []);
 }

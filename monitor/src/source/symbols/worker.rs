@@ -10,13 +10,17 @@ use std::time::Duration;
 
 use super::answer::{Answer, Call, Place as Found};
 use super::debug;
+use super::follow;
 use super::language::Language;
+use super::notes;
 use super::perfmap;
 use super::pin::{FileKey, Module, Pinned, Place};
 use super::reader::{self, Counted, ReadError};
 use super::roles;
 use super::skipped::{self, Called};
+use crate::source::copies::Copy;
 use crate::source::frame::{Frame, Opener, Role};
+use crate::source::model::ProcessId;
 use crate::text;
 use crate::time::Boottime;
 
@@ -32,7 +36,7 @@ const MAX_FRAMES: usize = 128;
 
 /// Looks up what is asked for until nobody asks any more. `beat` is when it was last
 /// seen to get on.
-pub fn run(jobs: &Receiver<Pinned>, done: &Sender<Opener>, beat: &Beat) {
+pub fn run(jobs: &Receiver<Work>, done: &Sender<Done>, beat: &Beat) {
     // This thread alone, and the processes that it starts.
     // The census, which started it, may be before the others: the agent itself counts.
     let agent = rustix::process::getpriority_process(Some(rustix::process::getpid()));
@@ -41,12 +45,48 @@ pub fn run(jobs: &Receiver<Pinned>, done: &Sender<Opener>, beat: &Beat) {
         tracing::debug!("symbols are read at the priority of the agent: {e}");
     }
     let mut library = Library::default();
-    for pinned in jobs {
-        let opener = library.opener(&pinned, beat);
-        if done.send(opener).is_err() {
+    for work in jobs {
+        let result = match work {
+            Work::Name(pinned) => Done::Named(library.opener(&pinned, beat)),
+            Work::Follow(pinned, copy) => Done::Followed(library.unwound(pinned, &copy, beat)),
+        };
+        if done.send(result).is_err() {
             return;
         }
     }
+}
+
+/// What there is to do.
+#[derive(Debug)]
+pub enum Work {
+    /// To name the functions of a stack.
+    Name(Pinned),
+    /// To unwind a copied one. Its addresses are those that frame pointers tell.
+    Follow(Pinned, Copy),
+}
+
+/// What has come of it.
+#[derive(Debug)]
+pub enum Done {
+    /// Named.
+    Named(Opener),
+    /// Unwound.
+    Followed(Unwound),
+}
+
+/// Of a copied stack.
+#[derive(Debug)]
+pub struct Unwound {
+    /// Whose.
+    pub process: ProcessId,
+    /// The descriptor that was opened from it.
+    pub fd: u32,
+    /// When.
+    pub at: Boottime,
+    /// The stack by frame pointers.
+    pub stack: Option<u32>,
+    /// Its addresses and functions; none where the frame pointers tell the same opener.
+    pub found: Option<(Vec<u64>, Opener)>,
 }
 
 /// When the thread was last seen to get on.
@@ -87,6 +127,11 @@ impl Library {
         let (mut complaints, mut keys, mut skipped) = (Vec::new(), Vec::new(), None);
         for (number, module) in pinned.modules.iter().enumerate() {
             beat.now();
+            let is_here = |p: &Place| matches!(p, Place::InFile(n, _) if *n == number);
+            if !pinned.places.iter().any(is_here) {
+                keys.push(None);
+                continue;
+            }
             let opened = module.open(pinned.root.as_ref());
             keys.push(opened.as_ref().ok().map(|(key, _)| *key));
             let read = opened.and_then(|(key, file)| {
@@ -107,7 +152,7 @@ impl Library {
         for (i, (place, address)) in pinned.places.iter().zip(&pinned.job.addresses).enumerate() {
             if i == 1 {
                 let hidden = self.hidden(skipped, pinned, &keys);
-                complaints.extend(hidden.as_ref().map(|f| hides_the_line(f, &frames)));
+                complaints.extend(hidden.as_ref().map(|f| notes::hides_the_line(f, &frames)));
                 frames.extend(hidden);
             }
             let name = names.get(i).and_then(Option::as_deref);
@@ -120,7 +165,7 @@ impl Library {
                 hides.then(|| "the function that called the C library can be missing here".into())
             })
         } else {
-            Some(why_none(&frames, pinned))
+            Some(notes::why_none(&frames, pinned))
         };
         let note = note.into_iter().chain(complaints).collect::<Vec<_>>().join("; ");
         Opener {
@@ -129,6 +174,32 @@ impl Library {
             frames,
             note: (!note.is_empty()).then_some(note),
         }
+    }
+
+    /// Unwinds a stack, and says which is to be believed: this one, or the other one.
+    ///
+    /// Frame pointers can only skip callers, or lead astray where a function uses the
+    /// register otherwise; call frame information does neither, but may be missing, and
+    /// the copy may end. So: what frame pointers tell stays where it is the beginning of
+    /// the unwound stack and goes as far as the opener. Else the unwound one holds if it
+    /// names an opener, or if the other one does not.
+    fn unwound(&mut self, mut pinned: Pinned, copy: &Copy, beat: &Beat) -> Unwound {
+        let by_pointers = std::mem::take(&mut pinned.job.addresses);
+        let (addresses, end) = follow::follow(&pinned, copy, beat);
+        let process = pinned.job.process;
+        let agrees = addresses.starts_with(&by_pointers);
+        let named = |o: &Opener| o.frames.iter().any(|f| f.role == Role::Opener);
+        pinned.unwound = agrees.then(|| end.clone());
+        pinned.locate(by_pointers);
+        let before = named(&self.opener(&pinned, beat));
+        let stays = agrees && before;
+        let found = (!stays).then(|| {
+            pinned.unwound = Some(end);
+            pinned.locate(addresses.clone());
+            self.opener(&pinned, beat)
+        });
+        let found = found.filter(|after| named(after) || !before).map(|after| (addresses, after));
+        Unwound { process, fd: copy.fd, at: copy.at, stack: copy.stack, found }
     }
 
     fn forget(&mut self) {
@@ -316,44 +387,3 @@ fn call(call: &Call) -> Frame {
         ..Frame::default()
     }
 }
-
-/// Of a hidden frame only the function is known.
-fn hides_the_line(frame: &Frame, inner: &[Frame]) -> String {
-    let called = inner.last().map_or("a function", |f| f.function.as_str());
-    format!(
-        "of {} the first line is given, not the one that calls {called}: the C library keeps no \
-         frame pointer",
-        frame.function
-    )
-}
-
-/// Why no frame is the program's own.
-fn why_none(frames: &[Frame], pinned: &Pinned) -> String {
-    let last = frames.iter().rev().find_map(|f| f.module.as_deref());
-    let last = last.map_or("code of no file", |m| m.rsplit('/').next().unwrap_or(m));
-    let Some(language) = &pinned.language else {
-        return format!(
-            "the stack ends in {last}, before the program's own frames: what is built without \
-             frame pointers hides its callers. Build the program and its libraries with \
-             `-fno-omit-frame-pointer` (Rust: `-C force-frame-pointers=yes`); the C library has \
-             them in {WITH_POINTERS}"
-        );
-    };
-    if pinned.publishes() {
-        return format!(
-            "the program publishes its own functions, but the stack ends in {last} before them: \
-             {} and the C library must be built with frame pointers, as in {WITH_POINTERS}",
-            language.name()
-        );
-    }
-    let ends_there = frames.last().and_then(|f| f.module.as_deref()).is_some_and(skipped::hides);
-    let also = format!(
-        "; and this stack ends in the C library: that and {} must be built with frame pointers, \
-         as in {WITH_POINTERS}",
-        language.name()
-    );
-    language.how_to_see() + if ends_there { &also } else { "" }
-}
-
-/// Distributions that build their packages so.
-const WITH_POINTERS: &str = "Fedora 38, Ubuntu 24.04 and later ones";

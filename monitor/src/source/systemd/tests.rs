@@ -15,6 +15,7 @@ fn process(cgroup: &str) -> ProcessSample {
         ppid: 1,
         comm: "a".into(),
         exe: None,
+        exe_file: None,
         cmdline: "a".into(),
         uid: None,
         cgroup: cgroup.into(),

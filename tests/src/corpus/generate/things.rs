@@ -46,7 +46,7 @@ pub fn descriptor(what: What, name: &str, fd: u32, n: u64, birth: Option<FdBirth
         size: if file { 4096 } else { 0 },
         disk_bytes: if file { 4096 } else { 0 },
         path: path.as_str().into(),
-        socket: (kind == FdKind::Socket).then_some(SocketState { family: 2, sock_type: 1, state }),
+        socket: (kind == FdKind::Socket).then_some(SocketState::new(2, 1, state)),
         birth,
     }
 }

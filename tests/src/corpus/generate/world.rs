@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leakwatch::source::model::{
-    BootId, Depth, FdBirth, FdKind, FdSample, FdTable, Observation, ProcessId, ProcessSample,
+    BootId, Depth, FdBirth, FdSample, FdTable, Observation, ProcessId, ProcessSample,
     SourceFigures, TaskEvent, UnitFlows,
 };
 use leakwatch::time::{Boottime, ClockPair};
@@ -166,11 +166,11 @@ impl World {
 
     /// What the probes count of an opening, or of a closing.
     fn count(&mut self, life: &Life, opened: Boottime, closed: Option<Boottime>) {
-        if matches!(life.what, What::Thread | What::Zombie) {
-            return;
-        }
-        let kind: FdKind = things::kind(life.what);
-        let flow = self.flows.fds.entry(kind).or_default();
+        let flow = match life.what {
+            What::Zombie => return,
+            What::Thread => self.flows.threads.get_or_insert_default(),
+            other => self.flows.fds.entry(things::kind(other)).or_default(),
+        };
         let Some(closed) = closed else {
             flow.opened += 1;
             return;
@@ -214,6 +214,7 @@ impl World {
             stacks: BTreeMap::new(),
             pids_max: BTreeMap::new(),
             systemd: BTreeMap::new(),
+            async_tasks: BTreeMap::new(),
             sources: Vec::new(),
             figures: SourceFigures::default(),
         }
@@ -226,6 +227,7 @@ fn process(pid: u32, start_ticks: u64, name: &str, limit: u64) -> ProcessSample 
         ppid: 1,
         comm: name.get(..name.len().min(15)).unwrap_or(name).into(),
         exe: Some(format!("/usr/bin/{name}").as_str().into()),
+        exe_file: None,
         cmdline: format!("/usr/bin/{name} --serve").as_str().into(),
         uid: Some(1000),
         cgroup: format!("/system.slice/{name}.service").as_str().into(),

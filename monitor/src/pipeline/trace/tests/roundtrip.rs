@@ -1,8 +1,10 @@
 use super::story::{header, story};
 use super::{replayed, unpacked, written};
-use crate::detection::verdict::Leak;
+use crate::attribution::unit::UnitKind;
+use crate::detection::verdict::{Leak, Rule, State};
+use crate::ledger::testing::World;
 use crate::pipeline::trace::{Entry, Format, Reader};
-use crate::source::model::FdTable;
+use crate::source::model::{FdTable, ProcessTasks, TaskCount};
 
 #[test]
 fn what_was_written_is_read_again() {
@@ -40,6 +42,35 @@ fn two_replays_say_the_same_and_find_the_leak() {
     let last: serde_json::Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();
     let leaks: Vec<Leak> = serde_json::from_value(last["leaks"].clone()).unwrap();
     assert!(leaks.iter().any(|l| &*l.unit == "leaky.service"), "{leaks:#?}");
+}
+
+#[test]
+fn tasks_are_judged_again_as_they_were() {
+    let mut w = World::new();
+    let p = w.spawn(("app.service", UnitKind::Service), 1, "/usr/bin/app");
+    let mut entries = vec![Entry::Config(Box::new(w.config.clone()))];
+    for i in 0..80_u64 {
+        let alive = i.saturating_sub(20);
+        let count = TaskCount { alive, spawned: alive, line: Some(7), ..TaskCount::default() };
+        let kinds = [("app::Server::beat".into(), count)].into();
+        w.async_tasks.insert(p, ProcessTasks { kinds, blind: None });
+        let (seen, units) = w.observe();
+        w.ledger.census(seen.clone(), &units);
+        let at = w.clock();
+        w.changes.extend(w.docket.judge(&w.ledger, &w.config, at));
+        entries.push(Entry::Look(Box::new(seen), at));
+    }
+    let live = w.only();
+    assert_eq!((live.state, live.rules.as_slice()), (State::Confirmed, &[Rule::TaskGrowth][..]));
+    let (json, ..) = replayed(&written(&header(), &entries), Format::Json, None);
+    let last: serde_json::Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();
+    let leaks: Vec<Leak> = serde_json::from_value(last["leaks"].clone()).unwrap();
+    assert_eq!(leaks.len(), 1);
+    // The trace's units are told by cgroup, as those here are.
+    assert_eq!(
+        (leaks[0].state, leaks[0].held, &leaks[0].cohort, &leaks[0].evidence, &leaks[0].opener),
+        (live.state, live.held, &live.cohort, &live.evidence, &live.opener)
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::ledger::testing::World;
 use crate::pipeline::trace::{Entry, Header};
 use crate::source::model::{
     BootId, FdBirth, FdKind, FdTable, Flow, Frame, InvocationId, KernelStr, Observation, Opener,
-    Role, SystemdUnit, TaskEvent, UnitFlows,
+    ProcessTasks, Role, SystemdUnit, TaskCount, TaskEvent, UnitFlows,
 };
 use crate::time::Boottime;
 
@@ -101,6 +101,19 @@ fn decorate(seen: &mut Observation, i: u64) {
         ..SystemdUnit::default()
     };
     seen.systemd.insert(cgroup, Arc::new(unit));
+    let process = seen.processes[0].id.pid;
+    let count = TaskCount {
+        alive: i / 2,
+        spawned: i,
+        file: Some("src/x.rs".into()),
+        ..TaskCount::default()
+    };
+    let blind = (i % 5 == 4).then(|| "it has no symbols".to_owned());
+    let kinds =
+        BTreeMap::from([("leaky::beat".into(), count), ("\u{fc}".into(), TaskCount::default())]);
+    if i % 7 != 6 {
+        seen.async_tasks.insert(process, ProcessTasks { kinds, blind });
+    }
     if i % 3 == 1 {
         let frame = Frame {
             function: "leaky::open_next".into(),

@@ -86,6 +86,26 @@ fn without_probes_the_program_is_the_opener_and_it_is_said() {
     );
 }
 
+#[test]
+fn who_made_a_temporary_file_is_named() {
+    if need_root().is_none() {
+        return;
+    }
+    let dir = dir();
+    let program = fixture::put(dir.path(), "short").display().to_string();
+    let output = run(&["run", "--format=json", "--", &program, "scratch"]);
+    let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    fs::remove_file(&path).expect("it was left");
+    let report = report(&output);
+    let mut files = findings(&report, "temporary_file");
+    // Other programs use the directory, too.
+    files.retain(|f| f["path"] == path.as_str());
+    assert_eq!(files.len(), 1, "{report}");
+    let functions: Vec<_> = openers(files[0]).into_iter().map(|(n, f, _)| (n, f)).collect();
+    let want = [(1, "opener_fixture::make_scratch_file".to_owned())];
+    assert_eq!((functions.as_slice(), &files[0]["leak"]), (&want[..], &json!(true)), "{report}");
+}
+
 /// Three threads that go on, or are waited for.
 const THREADS: &str = "
 import sys, threading, time

@@ -5,6 +5,8 @@
 //! children are known to them from the fork on. Of a process that is about to end, and
 //! is stopped there, the births are still in the map and its memory is still mapped.
 
+pub mod starts;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -105,21 +107,33 @@ impl Probes {
     pub fn openers(
         mut self,
         patience: Duration,
-        mut meanwhile: impl FnMut(),
+        meanwhile: impl FnMut(),
     ) -> HashMap<OpenerKey, Arc<Opener>> {
         // From here on nothing is opened that anybody asks for.
         self.bpf.detach_fds();
-        let until = Instant::now() + patience;
-        self.take();
-        while self.symbols.waiting() > 0 && Instant::now() < until {
-            meanwhile();
-            std::thread::sleep(GLANCE);
-            self.take();
-        }
+        let openers = rest(&mut self.symbols, patience, meanwhile);
+        self.openers.extend(openers.into_iter().map(|o| (o.key(), o)));
         self.openers
     }
 
     fn take(&mut self) {
         self.openers.extend(self.symbols.take().into_iter().map(|o| (o.key(), o)));
     }
+}
+
+/// What the thread has been asked for and has not given yet, as far as it is known
+/// `patience` from now. Until then `meanwhile` is done again and again.
+fn rest(
+    symbols: &mut Symbols,
+    patience: Duration,
+    mut meanwhile: impl FnMut(),
+) -> Vec<Arc<Opener>> {
+    let until = Instant::now() + patience;
+    let mut openers = symbols.take();
+    while symbols.waiting() > 0 && Instant::now() < until {
+        meanwhile();
+        std::thread::sleep(GLANCE);
+        openers.extend(symbols.take());
+    }
+    openers
 }

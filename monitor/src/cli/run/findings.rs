@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::openers::Site;
+use super::openers::{Site, Sites};
 use super::seen::{Cohort, Left, Seen};
+use super::starters::{Started, counted, listed};
 use super::temporary::Appeared;
 use crate::source::model::{FdKind, KernelStr};
 
@@ -90,7 +91,8 @@ pub(super) struct Finding {
     /// What the threads are called.
     #[serde(default)]
     pub(super) names: Vec<String>,
-    /// Who opened the descriptors, most first, where that was seen.
+    /// Who opened the descriptors or the file, or started the threads or processes, most
+    /// first, where that was seen.
     #[serde(default)]
     pub(super) openers: Vec<Site>,
     /// Whether it makes `--fail-on-leak` fail; else it is only mentioned.
@@ -173,7 +175,8 @@ pub(super) fn judge(
     seen: &Seen,
     left: &[Left],
     temporary: &[Appeared],
-    sites: &HashMap<Cohort, Vec<Site>>,
+    sites: &Sites,
+    started: &Started,
     strict: bool,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -195,7 +198,7 @@ pub(super) fn judge(
         kind: Some(cohort.kind),
         path: Some(cohort.path.clone()),
         processes,
-        openers: sites.get(cohort).cloned().unwrap_or_default(),
+        openers: sites.cohorts.get(cohort).cloned().unwrap_or_default(),
         ..finding(what, count, leak)
     };
     let many = |count: u64| counts_as_many(count, strict);
@@ -217,6 +220,7 @@ pub(super) fn judge(
         program: Some(program.clone()),
         processes: running.processes,
         names: running.names.iter().cloned().collect(),
+        openers: started.threads.get(program).cloned().unwrap_or_default(),
         ..finding(What::Threads, running.worst, strict)
     }));
     let mut programs: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
@@ -225,9 +229,11 @@ pub(super) fn judge(
     }
     for (program, pids) in programs {
         let count = pids.len() as u64;
+        let by = pids.iter().filter_map(|pid| started.processes.get(pid));
         findings.push(Finding {
             program: Some(program.to_owned()),
             processes: count,
+            openers: listed(counted(by)),
             pids,
             ..finding(What::Process, count, true)
         });
@@ -236,6 +242,7 @@ pub(super) fn judge(
         program: file.program.clone(),
         path: Some(file.path.clone()),
         example: Some(file.raw.as_slice().into()),
+        openers: sites.of_temporary(&file.raw).cloned().into_iter().collect(),
         ..finding(What::TemporaryFile, 1, strict || file.program.is_some())
     }));
     findings
@@ -258,7 +265,7 @@ mod tests {
     fn a_few_descriptors_are_a_finding_only_when_strict() {
         for (count, strict, want) in [(4, false, 0), (5, false, 1), (1, true, 1)] {
             assert_eq!(
-                judge(&seen(count), &[], &[], &HashMap::new(), strict).len(),
+                judge(&seen(count), &[], &[], &Sites::default(), &Started::default(), strict).len(),
                 want,
                 "{count} {strict}"
             );
@@ -271,11 +278,11 @@ mod tests {
         let cohort = grown.open.keys().next().cloned().unwrap();
         grown.grew.insert(cohort.clone(), 9);
         for (strict, want) in [(false, (What::Growing, false)), (true, (What::Descriptors, true))] {
-            let found = judge(&grown, &[], &[], &HashMap::new(), strict);
+            let found = judge(&grown, &[], &[], &Sites::default(), &Started::default(), strict);
             assert_eq!(found.iter().map(|f| (f.what, f.leak)).collect::<Vec<_>>(), [want]);
         }
         grown.open.clear();
-        let found = judge(&grown, &[], &[], &HashMap::new(), true);
+        let found = judge(&grown, &[], &[], &Sites::default(), &Started::default(), true);
         assert_eq!(
             found.iter().map(|f| (f.what, f.count, f.leak)).collect::<Vec<_>>(),
             [(What::Growing, 9, true)]
@@ -292,7 +299,14 @@ mod tests {
         for (program, strict, want) in
             [(None, false, false), (None, true, true), (Some("p"), false, true)]
         {
-            let found = judge(&Seen::default(), &[], &[file(program)], &HashMap::new(), strict);
+            let found = judge(
+                &Seen::default(),
+                &[],
+                &[file(program)],
+                &Sites::default(),
+                &Started::default(),
+                strict,
+            );
             assert_eq!(found.iter().map(|f| f.leak).collect::<Vec<_>>(), [want]);
         }
     }
@@ -300,7 +314,8 @@ mod tests {
     #[test]
     fn the_known_are_left_out_until_they_are_more() {
         let report = |count, known: Option<&Report>| {
-            let findings = judge(&seen(count), &[], &[], &HashMap::new(), false);
+            let findings =
+                judge(&seen(count), &[], &[], &Sites::default(), &Started::default(), false);
             let mut report = Report { findings, ..Report::default() };
             if let Some(known) = known {
                 report.without(known);

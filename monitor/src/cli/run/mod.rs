@@ -2,7 +2,8 @@
 //!
 //! [`child`] starts it in a [`group`] of its own, [`trace`] follows its processes, or
 //! [`sample`] where the kernel allows no more ([`course`] is what both do), [`openers`] asks
-//! the probes who opened what they hold, [`temporary`] looks at the directories of temporary
+//! the probes who opened what they hold, [`starters`] has the [`stack`] of who started what
+//! lives on, [`temporary`] looks at the directories of temporary
 //! files, [`findings`] judges what was [`seen`], and [`report`], [`junit`] and [`sarif`]
 //! write, to its [`destination`].
 
@@ -20,10 +21,11 @@ mod report;
 mod sample;
 mod sarif;
 mod seen;
+mod stack;
+mod starters;
 mod temporary;
 mod trace;
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -42,9 +44,10 @@ use course::Follow;
 use destination::Destination;
 use findings::{Report, Scope, judge};
 use group::Group;
-use openers::{Openers, Site};
+use openers::{Openers, Sites};
 use sample::Sample;
-use seen::{Cohort, Left, Seen};
+use seen::{Left, Seen};
+use starters::{Started, Starters};
 use temporary::Temporary;
 use trace::Trace;
 
@@ -71,7 +74,7 @@ pub(super) fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
     let child = Child::make(&flags.command).map_err(|e| cannot_run(flags, &e))?;
     let (started, begun) = (Timestamp::now(), Instant::now());
     let watched = watch(openers, &child, &temporary)?;
-    let Watched { ended, seen, left, sites, scope } = watched;
+    let Watched { ended, seen, left, sites, started: starters, scope } = watched;
     let seconds = begun.elapsed().as_secs_f64();
     // From here on who wants leakwatch to end need not wait for it.
     child.unblock();
@@ -89,7 +92,14 @@ pub(super) fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
         seconds,
         scope,
         processes: seen.processes,
-        findings: judge(&seen, &left, &temporary.after(&seen.opened), &sites, flags.strict),
+        findings: judge(
+            &seen,
+            &left,
+            &temporary.after(&seen.opened),
+            &sites,
+            &starters,
+            flags.strict,
+        ),
         known: 0,
         blind: seen.blind().into_iter().chain(temporary.blind()).collect(),
     };
@@ -135,7 +145,8 @@ struct Watched {
     ended: Ended,
     seen: Seen,
     left: Vec<Left>,
-    sites: HashMap<Cohort, Vec<Site>>,
+    sites: Sites,
+    started: Started,
     scope: Scope,
 }
 
@@ -148,15 +159,15 @@ fn watch(
     let group = Group::make(child.pid);
     let apart = group.as_ref().ok();
     let mut traced = None;
-    let (ended, mut seen, mut left, openers) = match Trace::begin(child, temporary) {
+    let (ended, mut seen, mut left, openers, starters) = match Trace::begin(child, temporary) {
         Ok(mut trace) => {
             trace.with(openers);
             child.release();
             let ended = trace.follow().map_err(Failure::failed)?;
             trace.wait(GRACE, apart);
-            let (seen, left, openers) = trace.end();
+            let (seen, left, openers, starters) = trace.end();
             traced = Some(trace);
-            (ended, seen, left, openers)
+            (ended, seen, left, openers, starters)
         }
         Err(e) => {
             say(&format!(
@@ -172,7 +183,7 @@ fn watch(
             let ended = sample.follow().map_err(Failure::failed)?;
             sample.wait(GRACE, apart);
             let (seen, left) = sample.end();
-            (ended, seen, left, None)
+            (ended, seen, left, None, Starters::default())
         }
     };
     let scope = match group {
@@ -193,13 +204,14 @@ fn watch(
         }
     };
     left.sort_unstable_by_key(|l| l.pid);
-    let meanwhile = || {
+    let mut meanwhile = || {
         // An error says that nobody is left.
         let _ = traced.as_mut().map(Follow::drain);
     };
-    let (sites, blind) = openers.map(|openers| openers.sites(meanwhile)).unwrap_or_default();
-    seen.without.extend(blind);
-    Ok(Watched { ended, seen, left, sites, scope })
+    let sites = openers.map(|openers| openers.sites(&mut meanwhile)).unwrap_or_default();
+    let started = starters.started(meanwhile);
+    seen.without.extend(sites.blind.iter().chain(&started.blind).cloned());
+    Ok(Watched { ended, seen, left, sites, started, scope })
 }
 
 fn cannot_run(flags: &RunFlags, why: &io::Error) -> Failure {

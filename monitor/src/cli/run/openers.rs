@@ -1,6 +1,9 @@
 //! Who opened what makes a finding: the function, where the probes can be had.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -8,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use super::findings::counts_as_many;
 use super::proc;
 use super::seen::{Cohort, cohort};
+use super::starters::listed;
+use super::temporary::Temporary;
 use crate::source::command::Probes;
 use crate::source::frame::{Frame, Opener, OpenerKey, Role};
-use crate::source::model::FdSample;
+use crate::source::model::{FdBirth, FdSample, ProcessId};
 
 /// Processes of one cohort whose stacks are looked up, besides those that hold more
 /// than any before.
@@ -19,10 +24,14 @@ const PROCESSES: u32 = 8;
 const STACKS: usize = 8;
 /// Stacks of one command.
 const ALL: usize = 1024;
+/// Temporary files of which it is kept who opened them, at most.
+const SIGHTED: usize = 1024;
+/// Of those so many are looked up.
+const TEMPORARY: usize = 32;
 /// After the command there is so long for what has not been looked up.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A call site, and how many it opened.
+/// A call site, and how many it opened or started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Site {
     /// Of those that one process held, most.
@@ -49,11 +58,36 @@ struct Asked {
     stacks: Vec<Vec<(OpenerKey, u64)>>,
 }
 
+/// The call sites.
+#[derive(Debug, Default)]
+pub(super) struct Sites {
+    /// Of each cohort, those that opened most first.
+    pub(super) cohorts: HashMap<Cohort, Vec<Site>>,
+    /// Of each temporary file that one was seen with.
+    pub(super) temporary: BTreeMap<Vec<u8>, Site>,
+    /// What is not known, in a sentence.
+    pub(super) blind: Option<String>,
+}
+
+impl Sites {
+    /// Who opened a temporary file, or the first in a temporary directory.
+    pub(super) fn of_temporary(&self, path: &[u8]) -> Option<&Site> {
+        let from = self.temporary.range(path.to_vec()..);
+        let within =
+            |p: &[u8]| Path::new(OsStr::from_bytes(p)).starts_with(OsStr::from_bytes(path));
+        from.take_while(|(p, _)| p.starts_with(path)).find(|(p, _)| within(p)).map(|(_, site)| site)
+    }
+}
+
 /// The probes and what was asked of them.
 pub(super) struct Openers {
     probes: Probes,
     strict: bool,
     asked: HashMap<Cohort, Asked>,
+    /// Temporary files that processes that live were seen with.
+    sighted: HashMap<Vec<u8>, (ProcessId, FdBirth)>,
+    /// Those that were there when their process ended.
+    temporary: BTreeMap<Vec<u8>, OpenerKey>,
     all: usize,
     left_out: u64,
 }
@@ -65,7 +99,15 @@ impl Openers {
     /// In words, why they cannot be had.
     pub(super) fn attach(strict: bool) -> Result<Self, String> {
         let probes = Probes::attach()?;
-        Ok(Self { probes, strict, asked: HashMap::new(), all: 0, left_out: 0 })
+        Ok(Self {
+            probes,
+            strict,
+            asked: HashMap::new(),
+            sighted: HashMap::new(),
+            temporary: BTreeMap::new(),
+            all: 0,
+            left_out: 0,
+        })
     }
 
     /// Watches the command, which is not released yet.
@@ -135,21 +177,56 @@ impl Openers {
         self.probes.ask(process, births.filter(|b| b.stack.is_some_and(|s| wanted.contains(&s))));
     }
 
+    /// A process holds these of its own, of which some may be temporary files.
+    pub(super) fn sight(&mut self, pid: libc::pid_t, held: &mut [FdSample], temporary: &Temporary) {
+        for sample in held {
+            let path = sample.path.as_bytes();
+            if self.sighted.len() >= SIGHTED
+                || !temporary.covers(path)
+                || self.sighted.contains_key(path)
+            {
+                continue;
+            }
+            self.probes.annotate(pid.cast_unsigned(), std::slice::from_mut(sample));
+            let birth = sample.birth.filter(|birth| birth.stack.is_some());
+            if let Some((birth, process)) = birth.zip(proc::identity(pid)) {
+                self.sighted.insert(sample.path.as_bytes().to_vec(), (process, birth));
+            }
+        }
+    }
+
+    /// A process executes another program: its memory is not what its stacks are of.
+    pub(super) fn executes(&mut self, pid: libc::pid_t) {
+        self.sighted.retain(|_, (process, _)| process.pid != pid.cast_unsigned());
+    }
+
     /// A process is about to end, and has been asked for.
     pub(super) fn ends(&mut self, pid: libc::pid_t) {
+        self.leaves(|process| process.pid == pid.cast_unsigned());
         self.probes.ends(pid.cast_unsigned());
     }
 
-    /// The call sites of each cohort, those that opened most first; and in a sentence,
-    /// what is not known. While they are waited for, `meanwhile` is done again and again.
-    pub(super) fn sites(
-        self,
-        meanwhile: impl FnMut(),
-    ) -> (HashMap<Cohort, Vec<Site>>, Option<String>) {
+    /// Has it looked up who opened the temporary files of these that are still there.
+    fn leaves(&mut self, of: impl Fn(&ProcessId) -> bool) {
+        let of = self.sighted.extract_if(|_, (process, _)| of(process));
+        let there = |path: &[u8]| Path::new(OsStr::from_bytes(path)).symlink_metadata().is_ok();
+        for (path, (process, birth)) in of.filter(|(path, _)| there(path)) {
+            let Some(stack) = birth.stack.filter(|_| self.temporary.len() < TEMPORARY) else {
+                self.left_out += 1;
+                continue;
+            };
+            self.probes.ask(process, std::iter::once(birth));
+            self.temporary.insert(path, (process, stack));
+        }
+    }
+
+    /// The call sites. While they are waited for, `meanwhile` is done again and again.
+    pub(super) fn sites(mut self, meanwhile: impl FnMut()) -> Sites {
+        self.leaves(|_| true);
         let openers = self.probes.openers(PATIENCE, meanwhile);
         let mut unknown = self.left_out;
         let mut why: Option<&str> = None;
-        let mut sites = HashMap::new();
+        let mut sites = Sites::default();
         for (cohort, asked) in self.asked {
             let mut of: BTreeMap<Site, u64> = BTreeMap::new();
             for process in asked.stacks {
@@ -170,21 +247,27 @@ impl Openers {
                     *most = count.max(*most);
                 }
             }
-            let mut list: Vec<Site> =
-                of.into_iter().map(|(site, count)| Site { count, ..site }).collect();
-            list.sort_by_key(|site| std::cmp::Reverse(site.count));
-            sites.insert(cohort, list);
+            sites.cohorts.insert(cohort, listed(of));
         }
-        let blind = (unknown > 0).then(|| {
+        for (path, key) in self.temporary {
+            let opener = openers.get(&key);
+            if let Some(site) = opener.and_then(|o| site(o)) {
+                sites.temporary.insert(path, Site { count: 1, ..site });
+            } else {
+                unknown += 1;
+                why = why.into_iter().chain(opener.and_then(|o| o.note.as_deref())).min();
+            }
+        }
+        sites.blind = (unknown > 0).then(|| {
             let why = why.unwrap_or("there was no stack, or it could not be looked up");
             format!("the functions that opened some of it ({unknown} stacks): {why}")
         });
-        (sites, blind)
+        sites
     }
 }
 
-/// Who opened: the innermost frame of the program itself, else of a library it uses.
-fn site(opener: &Opener) -> Option<Site> {
+/// Who opened, or started: the innermost frame of the program itself, else of a library it uses.
+pub(super) fn site(opener: &Opener) -> Option<Site> {
     let of = |role: Role| opener.frames.iter().find(|f| f.role == role);
     let frame: &Frame = of(Role::Opener).or_else(|| of(Role::Library))?;
     Some(Site {

@@ -74,11 +74,12 @@ pub(super) fn sentence(f: &Finding) -> String {
             } else {
                 String::new()
             };
-            format!("{} open at exit: {kind} {path} by {program}{more}{}", f.count, opened(f))
+            let opened = sites(f, "opened");
+            format!("{} open at exit: {kind} {path} by {program}{more}{opened}", f.count)
         }
         What::Growing => {
             let kind = f.kind.map_or("?", |k| k.as_str());
-            let opened = opened(f);
+            let opened = sites(f, "opened");
             format!(
                 "{} open and ever more while it ran: {kind} {path} by {program}{opened}",
                 f.count
@@ -93,7 +94,7 @@ pub(super) fn sentence(f: &Finding) -> String {
             let names = f.names.join(", ");
             {
                 let threads = if f.count == 1 { "thread" } else { "threads" };
-                let of = format!("{program}{more}, called {names}");
+                let of = format!("{program}{more}, called {names}{}", sites(f, "started"));
                 format!("{} {threads} still running at exit: {of}", f.count)
             }
         }
@@ -101,10 +102,11 @@ pub(super) fn sentence(f: &Finding) -> String {
             let pids: Vec<String> = f.pids.iter().take(PIDS).map(ToString::to_string).collect();
             let more = f.pids.len().saturating_sub(PIDS);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            format!("{} left running: {program}, pid {}{more}", f.count, pids.join(", "))
+            let (pids, started) = (pids.join(", "), sites(f, "started"));
+            format!("{} left running: {program}, pid {pids}{more}{started}", f.count)
         }
         What::TemporaryFile if f.program.is_some() => {
-            format!("temporary file left: {path} by {program}")
+            format!("temporary file left: {path} by {program}{}", sites(f, "opened"))
         }
         What::TemporaryFile => {
             format!("temporary file appeared: {path}, not seen open by the command")
@@ -113,15 +115,15 @@ pub(super) fn sentence(f: &Finding) -> String {
 }
 
 /// `, opened in leak (main.rs:7)`
-fn opened(f: &Finding) -> String {
+fn sites(f: &Finding, done: &str) -> String {
     match f.openers.as_slice() {
         [] => String::new(),
-        [one] => format!(", opened in {}", one.words()),
+        [one] => format!(", {done} in {}", one.words()),
         all => {
             let sites = all.iter().take(SITES).map(|s| format!("{} in {}", s.count, s.words()));
             let more = all.len().saturating_sub(SITES);
             let more = if more > 0 { format!(" and in {more} more places") } else { String::new() };
-            format!(", opened {}{more}", sites.collect::<Vec<_>>().join(", "))
+            format!(", {done} {}{more}", sites.collect::<Vec<_>>().join(", "))
         }
     }
 }

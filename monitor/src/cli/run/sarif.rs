@@ -76,13 +76,15 @@ fn result(finding: &Finding) -> Value {
         },
     });
     if !finding.openers.is_empty() {
-        result["stacks"] = finding.openers.iter().map(stack).collect();
+        let started = matches!(finding.what, What::Threads | What::Process);
+        let done = if started { "started" } else { "opened" };
+        result["stacks"] = finding.openers.iter().map(|site| stack(site, done)).collect();
     }
     result
 }
 
 /// A call site, which is a stack of one frame.
-fn stack(site: &Site) -> Value {
+fn stack(site: &Site, done: &str) -> Value {
     let mut location = json!({"logicalLocations": [{"fullyQualifiedName": site.function}]});
     if let Some(file) = &site.file {
         // Relative to where it was compiled, for all that is known.
@@ -98,7 +100,7 @@ fn stack(site: &Site) -> Value {
     if let Some(module) = &site.module {
         frame["module"] = json!(module);
     }
-    json!({"message": {"text": format!("opened {} of them", site.count)}, "frames": [frame]})
+    json!({"message": {"text": format!("{done} {} of them", site.count)}, "frames": [frame]})
 }
 
 /// An absolute path as a URI.

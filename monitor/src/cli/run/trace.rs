@@ -14,6 +14,7 @@ use super::growth::Growth;
 use super::openers::Openers;
 use super::proc::{self, Identity};
 use super::seen::{Cohort, Left, Seen, counts};
+use super::starters::Starters;
 use super::temporary::Temporary;
 
 const OPTIONS: libc::c_int = libc::PTRACE_O_TRACEFORK
@@ -33,8 +34,8 @@ struct Process {
     /// What it was given: by its parent, or over exec by the program before.
     given: HashSet<Identity>,
     growth: Growth,
-    /// What its threads were called that ended by no act of their own.
-    cut: Vec<String>,
+    /// The threads that ended by no act of their own, and what they were called.
+    cut: Vec<(libc::pid_t, String)>,
     /// One has ended all (`exit_group(2)`), which nobody else has asked for.
     itself: bool,
     /// The first thread waits at its end for the others: with it the memory goes from
@@ -46,6 +47,7 @@ struct Process {
 pub(super) struct Trace<'a> {
     course: Course<'a>,
     openers: Option<Openers>,
+    starters: Starters,
     tasks: HashMap<libc::pid_t, Task>,
     processes: HashMap<libc::pid_t, Process>,
     /// Threads that were made and have not stopped yet for the first time.
@@ -66,6 +68,7 @@ impl<'a> Trace<'a> {
         let mut trace = Self {
             course: Course::new(child, temporary, Seen::default()),
             openers: None,
+            starters: Starters::default(),
             tasks: HashMap::new(),
             processes: HashMap::new(),
             awaited: HashSet::new(),
@@ -86,13 +89,15 @@ impl<'a> Trace<'a> {
 
     /// All that was seen, who is left, and the call sites. Those who are left go on being
     /// followed, so that none of them waits for leakwatch, as long as somebody drains.
-    pub(super) fn end(&mut self) -> (Seen, Vec<Left>, Option<Openers>) {
+    pub(super) fn end(&mut self) -> (Seen, Vec<Left>, Option<Openers>, Starters) {
         let mut left = Vec::new();
         for (pid, process) in &self.processes {
             self.course.seen.grew(&process.growth);
             left.push(Left::of(*pid));
         }
-        (std::mem::take(&mut self.course.seen), left, self.openers.take())
+        self.starters.left(self.processes.keys().copied());
+        let starters = std::mem::take(&mut self.starters);
+        (std::mem::take(&mut self.course.seen), left, self.openers.take(), starters)
     }
 
     fn gone(&mut self, tid: libc::pid_t, status: libc::c_int) {
@@ -103,6 +108,7 @@ impl<'a> Trace<'a> {
                 self.end_if_last(task.process, task.process);
             } else if self.processes.remove(&tid).is_some() {
                 // Killed where it could not stop once more.
+                self.starters.ended(tid);
                 self.course.seen.processes += 1;
                 self.course.seen.missed += 1;
                 if let Some(openers) = &mut self.openers {
@@ -133,11 +139,21 @@ impl<'a> Trace<'a> {
                 if let Some(old) = self.processes.insert(tid, process(tid)) {
                     self.course.seen.grew(&old.growth);
                 }
+                self.starters.executes(tid);
+                if let Some(openers) = &mut self.openers {
+                    openers.executes(tid);
+                }
                 resume(libc::PTRACE_CONT, tid, 0);
             }
             libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
-                self.awaited
-                    .extend(made(tid).into_iter().filter(|new| !self.tasks.contains_key(new)));
+                if let Some(new) = made(tid) {
+                    if let Some(task) = self.tasks.get(&tid) {
+                        self.starters.made(tid, task.process, new);
+                    }
+                    if !self.tasks.contains_key(&new) {
+                        self.awaited.insert(new);
+                    }
+                }
                 resume(libc::PTRACE_CONT, tid, 0);
             }
             libc::PTRACE_EVENT_STOP if signal != libc::SIGTRAP => {
@@ -174,9 +190,14 @@ impl<'a> Trace<'a> {
             // Else it may be that another thread waits for just this one to end.
             all = call != Some(libc::SYS_exit);
             match call {
-                Some(libc::SYS_exit) => {}
+                Some(libc::SYS_exit) => {
+                    // The first one's number is that of the process, which goes on.
+                    if tid != process {
+                        self.starters.ended(tid);
+                    }
+                }
                 Some(libc::SYS_exit_group) => known.itself = true,
-                _ => known.cut.push(proc::program(tid)),
+                _ => known.cut.push((tid, proc::program(tid))),
             }
         }
         if self.end_if_last(process, tid) {
@@ -203,12 +224,15 @@ impl<'a> Trace<'a> {
         let seen = &mut self.course.seen;
         seen.grew(&known.growth);
         let program = proc::program(process);
-        if known.itself {
-            seen.ran(&program, &known.cut);
-        }
+        let cut = if known.itself { known.cut } else { Vec::new() };
+        let (running, names): (Vec<_>, Vec<_>) = cut.into_iter().unzip();
+        seen.ran(&program, &names);
+        let lives = |new| self.processes.contains_key(&new);
+        self.starters.ends(process, &program, &running, lives);
         match proc::own(by, &known.given) {
             Ok(mut own) => {
                 if let Some(openers) = &mut self.openers {
+                    openers.sight(process, &mut own, self.course.temporary);
                     openers.ask(process, &program, &mut own, true, |_, _| true);
                 }
                 seen.ended(&program, &own, self.course.temporary);
@@ -260,6 +284,7 @@ impl<'a> Follow<'a> for Trace<'a> {
                 self.course.seen.holds(&program, &own, self.course.temporary);
                 process.growth.look(&counts(&program, &own));
                 if let Some(openers) = &mut self.openers {
+                    openers.sight(*pid, &mut own, self.course.temporary);
                     let risen = |cohort: &Cohort, _| process.growth.has_risen(cohort);
                     openers.ask(*pid, &program, &mut own, false, risen);
                 }

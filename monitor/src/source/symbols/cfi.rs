@@ -57,7 +57,7 @@ pub fn follow<'a, R: ReadRef<'a>>(file: R, question: &Question) -> Result<Trail,
                 Some(Caller::Nobody) => return Ok(walk.ended(End::Bottom)),
                 Some(Caller::Unsaid(why)) => Err(why),
                 // Written by hand, and without a word of it.
-                Some(Caller::Undescribed) | None => walk.go_by_frame_pointer(),
+                Some(Caller::Undescribed) | None => walk.go_from_undescribed(),
             },
             None if walk.is_in_made_code() => walk.go_from_made_code(),
             None => return Ok(walk.ended(End::Left)),

@@ -113,6 +113,11 @@ impl Followed {
         }
     }
 
+    /// From which one this was opened.
+    pub fn number(&self, process: ProcessId, fd: u32, at: Boottime) -> Option<u32> {
+        self.openings.get(&(process, fd, at)).copied()
+    }
+
     /// The addresses of one.
     pub fn addresses(&self, number: u32) -> Option<Vec<u64>> {
         self.stacks.get(&number).map(|(_, addresses)| addresses.clone())

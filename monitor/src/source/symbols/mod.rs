@@ -173,27 +173,45 @@ impl Symbols {
         }
     }
 
+    /// Has a copied stack unwound of which nothing else is known. Whether its opener is
+    /// going to be.
+    pub fn unwind(&mut self, process: ProcessId, copy: Copy) -> bool {
+        self.follow(process, copy, Vec::new())
+    }
+
+    /// Another copy can be taken in.
+    pub fn has_room(&self) -> bool {
+        self.followed.waiting() < MAX_WAITING
+    }
+
     /// Has one unwound, where that can tell more than the addresses that frame
     /// pointers have told of it.
-    fn follow(&mut self, process: ProcessId, copy: Copy, by_pointers: Vec<u64>) {
+    fn follow(&mut self, process: ProcessId, copy: Copy, by_pointers: Vec<u64>) -> bool {
         let before_exec = self.execs.get(&process).is_some_and(|exec| copy.at < *exec);
         if before_exec || self.stuck > MAX_STUCK || !self.followed.wants(process, copy.stack) {
-            return;
+            return false;
         }
         let job = Job { process, stack: copy.stack.unwrap_or(UNWOUND), addresses: by_pointers };
         let words = copy.words.iter().chain(copy.registers.iter().map(|(_, value)| value));
         // Who has ended, or may not be read, is told of by the frame pointers' stack.
-        let Ok(pinned) = pin::pin_code(&job, words.copied().collect()) else { return };
-        if let Some(running) = self.running()
-            && running.jobs.try_send(Work::Follow(pinned, copy)).is_ok()
-        {
+        let Ok(pinned) = pin::pin_code(&job, words.copied().collect()) else { return false };
+        let sent = self
+            .running()
+            .is_some_and(|running| running.jobs.try_send(Work::Follow(pinned, copy)).is_ok());
+        if sent {
             self.followed.sent();
         }
+        sent
     }
 
     /// Says of descriptors from which unwound stack they were opened, as far as is known.
     pub fn refine(&self, processes: &mut [ProcessSample]) {
         self.followed.refine(processes);
+    }
+
+    /// From which unwound stack something was opened, as far as is known.
+    pub fn unwound(&self, process: ProcessId, fd: u32, at: Boottime) -> Option<u32> {
+        self.followed.number(process, fd, at)
     }
 
     /// The addresses of an unwound stack.
@@ -319,9 +337,9 @@ impl Symbols {
         }
     }
 
-    /// Stacks that are being looked up.
+    /// Stacks that are being looked up, or unwound.
     pub fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.followed.waiting()
     }
 
     /// How often a stack had to wait for a later look because so many were waiting.

@@ -12,6 +12,8 @@ mod numbers {
     /// Where the instruction is, or is to be returned to.
     pub const CODE: u16 = 16;
     pub const SAVED: [u16; 6] = [3, 6, 12, 13, 14, 15];
+    /// Where a call leaves what is to be returned to; here it is on the stack.
+    pub const LINK: Option<u16> = None;
     /// Bits of an address.
     pub const ADDRESS: u64 = u64::MAX;
 }
@@ -24,10 +26,11 @@ mod numbers {
     pub const STACK: u16 = 31;
     pub const CODE: u16 = 32;
     pub const SAVED: [u16; 11] = [19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29];
+    pub const LINK: Option<u16> = Some(30);
     /// The rest can be a signature of the return address.
     pub const ADDRESS: u64 = (1 << 48) - 1;
 }
-use numbers::{ADDRESS, SAVED};
+use numbers::{ADDRESS, LINK, SAVED};
 pub use numbers::{CODE, COUNT, FRAME, STACK};
 
 /// Words above the stack pointer, of code without any description, among which a return
@@ -215,13 +218,16 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Goes on by the frame pointer.
+    /// Goes on from code that somebody wrote by hand and did not describe: from a system
+    /// call by where it is to return to, for what calls but the kernel need keep nothing
+    /// else on its stack (`clone3` of glibc); else by the frame pointer.
     ///
     /// # Errors
-    /// There is none, or it leads nowhere.
-    pub fn go_by_frame_pointer(&mut self) -> Result<(), String> {
-        let caller = self.by_frame_pointer().ok_or("nothing says where the caller is")?;
-        self.go(caller)
+    /// Neither is there, or leads anywhere.
+    pub fn go_from_undescribed(&mut self) -> Result<(), String> {
+        let leaf = if self.at.returned { None } else { self.out_of_leaf() };
+        let caller = leaf.or_else(|| self.by_frame_pointer());
+        self.go(caller.ok_or("nothing says where the caller is")?)
     }
 
     /// Goes on from code that is of no file, of which nothing is known: by the frame
@@ -245,6 +251,22 @@ impl<'a> Walk<'a> {
         let caller = self.by_frame_pointer().or_else(|| nearest(self));
         let caller = caller.ok_or("nothing says who called the code that the program made")?;
         self.go(caller)
+    }
+
+    /// The caller of a function that has not moved the stack pointer.
+    fn out_of_leaf(&self) -> Option<Standing> {
+        let sp = self.at.get(STACK)?;
+        let (to, above) = match LINK {
+            Some(link) => (self.at.get(link)?, sp),
+            None => (self.question.stack.read(sp)?, sp.checked_add(8)?),
+        };
+        if !self.is_code((to & ADDRESS).wrapping_sub(1)) {
+            return None;
+        }
+        let mut caller = self.at.kept();
+        caller.registers[usize::from(STACK)] = Some(above);
+        caller.registers[usize::from(CODE)] = Some(to);
+        Some(caller)
     }
 
     /// The frame pointer with the return address behind it, if they can be such.
@@ -271,5 +293,44 @@ impl<'a> Walk<'a> {
     /// What has come of it.
     pub fn ended(self, end: End) -> Trail {
         Trail { addresses: self.addresses, at: self.at, end }
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    /// In code from 0x1000 to 0x2000 with this word on top of the stack; the frame pointer
+    /// leads to 0x1500.
+    fn question(top: u64) -> Question {
+        Question {
+            from: Standing::of(&[(CODE, 0x1010), (STACK, 0x7000), (FRAME, 0x7010)]),
+            stack: Words { start: 0x7000, words: vec![top, 0, 0x7040, 0x1500] },
+            here: Vec::new(),
+            code: vec![Span { start: 0x1000, end: 0x2000 }],
+            made: Vec::new(),
+            most: 9,
+        }
+    }
+
+    #[test]
+    fn a_system_call_that_nothing_describes_returns_to_the_top_of_the_stack() {
+        let question = question(0x1234);
+        let mut walk = Walk::new(&question);
+        walk.go_from_undescribed().unwrap();
+        assert_eq!(walk.addresses, [0x1234]);
+        let kept = [STACK, FRAME].map(|number| walk.at.get(number));
+        assert_eq!(kept, [Some(0x7008), Some(0x7010)]);
+        // A function that called another one has more there.
+        walk.go_from_undescribed().unwrap();
+        assert_eq!(walk.addresses, [0x1234, 0x1500]);
+    }
+
+    #[test]
+    fn what_is_no_return_address_is_not_taken_for_one() {
+        let question = question(0x9999);
+        let mut walk = Walk::new(&question);
+        walk.go_from_undescribed().unwrap();
+        assert_eq!(walk.addresses, [0x1500]);
     }
 }

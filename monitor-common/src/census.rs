@@ -49,7 +49,8 @@ pub struct CensusHeader {
     pub blocks: u64,
     /// `super_block->s_dev`, kernel encoding (major << 20 | minor).
     pub device: u32,
-    /// `inode->i_nlink`.
+    /// `inode->i_nlink`. Of a TCP socket the bytes that it has sent and received, the lowest
+    /// 32 bits of their sum.
     pub nlink: u32,
     /// `file->f_flags`.
     pub flags: u32,

@@ -55,6 +55,11 @@ pub struct Offsets {
     pub sock_daddr: u32,
     /// `u32::MAX` where the kernel has no IPv6.
     pub sock_v6_daddr: u32,
+    pub sock_protocol: u32,
+    /// `u32::MAX` where the kernel does not count.
+    pub tcp_bytes_sent: u32,
+    /// Likewise.
+    pub tcp_bytes_received: u32,
     /// Offsets of the six system-call arguments in `struct pt_regs`.
     pub regs_args: [u32; 6],
     /// Offset of the system-call number in `struct pt_regs`.
@@ -120,6 +125,9 @@ impl Offsets {
         sock_dport: 0,
         sock_daddr: 0,
         sock_v6_daddr: 0,
+        sock_protocol: 0,
+        tcp_bytes_sent: 0,
+        tcp_bytes_received: 0,
         regs_args: [0; 6],
         regs_syscall: 0,
         regs_cs: 0,
@@ -130,4 +138,4 @@ impl Offsets {
     };
 }
 
-const _: () = assert!(size_of::<Offsets>() == 57 * 4);
+const _: () = assert!(size_of::<Offsets>() == 60 * 4);

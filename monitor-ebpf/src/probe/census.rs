@@ -37,6 +37,9 @@ const S_IFMT: u16 = 0o170_000;
 /// `include/linux/socket.h`.
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
+/// `include/uapi/linux/in.h`.
+const IPPROTO_TCP: u16 = 6;
+const SOCK_STREAM: u16 = 1;
 const S_IFSOCK: u16 = 0o140_000;
 
 /// Called once per (task, descriptor), and once with neither at the end.
@@ -214,9 +217,30 @@ unsafe fn socket(file: *const u8, header: *mut CensusHeader) {
         if let Some(state) = probed::<u8>(sk, off!(sock_state)) {
             (*header).sock_state = state;
         }
-        if let Some(kind) = probed::<u16>(sk, off!(sock_type)) {
-            (*header).sock_type = kind;
+        let Some(kind) = probed::<u16>(sk, off!(sock_type)) else { return };
+        (*header).sock_type = kind;
+        if kind == SOCK_STREAM && (family == AF_INET || family == AF_INET6) {
+            traffic(sk, header);
         }
+    }
+}
+
+/// What has gone over a TCP socket, in a field that a socket has no use for. What the
+/// kernel's keepalive sends is not in it.
+#[inline(always)]
+unsafe fn traffic(sk: *const u8, header: *mut CensusHeader) {
+    // SAFETY: the header is of a map value; all else is probed. A `struct tcp_sock` begins
+    // with its `struct sock` where that is of TCP.
+    unsafe {
+        // MPTCP and SCTP have such sockets, too.
+        let counted = off!(tcp_bytes_sent) != u32::MAX as usize
+            && off!(tcp_bytes_received) != u32::MAX as usize;
+        if !counted || probed::<u16>(sk, off!(sock_protocol)) != Some(IPPROTO_TCP) {
+            return;
+        }
+        let Some(sent) = probed::<u64>(sk, off!(tcp_bytes_sent)) else { return };
+        let Some(received) = probed::<u64>(sk, off!(tcp_bytes_received)) else { return };
+        (*header).nlink = sent.wrapping_add(received) as u32;
     }
 }
 

@@ -13,6 +13,7 @@ mod rise;
 pub mod rules;
 mod survival;
 mod turns;
+mod usage;
 pub mod verdict;
 
 pub use docket::{Change, Docket};

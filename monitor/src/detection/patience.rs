@@ -22,8 +22,8 @@ const USUAL_LIMIT: u64 = 1024;
 /// A limit above it is no limit that somebody chose for what the process needs.
 const LARGE_LIMIT: u64 = 16_384;
 
-/// Files that are each open once look like the file cache of a database until it is full:
-/// they need so many times the windows…
+/// Files that are each open once look like the file cache of a database until it is full,
+/// and connections in use like a pool: they need so many times the windows…
 pub(crate) const CACHE_WINDOWS: usize = 2;
 /// …and so many times the share of the limit: half of it, unless `min_share` is set.
 pub(crate) const CACHE_SHARE: f64 = 8.0;

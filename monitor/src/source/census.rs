@@ -245,12 +245,15 @@ fn socket(h: &CensusHeader) -> SocketState {
 fn sample(h: &CensusHeader, file: KnownFile) -> FdSample {
     let (kind, path) = (file.kind, file.path);
     if h.mode & 0o170_000 == 0o140_000 {
-        // The fields of a file's contents tell of the peer.
+        // The fields of a file's contents tell of the peer, that of its names of the traffic.
+        let socket = (h.sock_family != SOCKET_NONE).then(|| socket(h));
+        let tcp = socket.is_some_and(|s| matches!((s.family, s.sock_type), (2 | 10, 1)));
         return FdSample {
-            position: 0,
+            position: if tcp { h.nlink.into() } else { 0 },
+            nlink: 1,
             size: 0,
             disk_bytes: 0,
-            socket: (h.sock_family != SOCKET_NONE).then(|| socket(h)),
+            socket,
             ..plain(h, kind, path)
         };
     }

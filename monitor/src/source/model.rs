@@ -108,7 +108,7 @@ pub struct FdSample {
     pub flags: u32,
     /// Links left to the inode; 0 means deleted.
     pub nlink: u32,
-    /// File position, bytes.
+    /// File position, bytes; of TCP what has gone over it, modulo 2^32, 0 where unknown.
     pub position: u64,
     /// File size, bytes.
     pub size: u64,

@@ -3,9 +3,10 @@
 
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Room, Strength};
-use crate::detection::patience::Asked;
+use crate::detection::patience::{Asked, CACHE_SHARE, CACHE_WINDOWS};
 use crate::detection::rise::{self, Rise};
 use crate::detection::rules::leaves_out_unit;
+use crate::detection::usage::Usage;
 use crate::detection::verdict::{Resource, Rule};
 use crate::ledger::Ledger;
 use crate::ledger::balance::{Balance, Subject, as_probes_say};
@@ -88,10 +89,6 @@ fn descriptors(
         .flat_map(|p| p.slots.iter().map(move |(key, slot)| (p, key, *slot)))
         .filter(|(_, (k, _), _)| as_probes_say(*k) == kind)
         .max_by_key(|(p, _, slot)| (stays(p, *slot), std::cmp::Reverse((p.id, *slot))))?;
-    let asked = Asked::of(config, &|p| p.max_fds);
-    let mut found = rise::find(ledger, config, &asked, &[(owner, &balance.track)])?;
-    // A load that does not close what it opens within the window is none of the law's.
-    let grown = u64::from(*found.counts.last()?).saturating_sub(u64::from(found.counts[0]));
     let began = ledger.clock().boot - ledger.window().length();
     let old: Vec<(&Process, &Held)> = owner
         .held
@@ -99,12 +96,22 @@ fn descriptors(
         .filter(|h| h.slot == slot && h.since <= began)
         .map(|h| (owner, h))
         .collect();
+    let usage = Usage::of(ledger, config, &old);
+    let mut asked = Asked::of(config, &|p| p.max_fds);
+    if usage.mostly() {
+        asked = asked.times(CACHE_WINDOWS, CACHE_SHARE);
+    }
+    let mut found = rise::find(ledger, config, &asked, &[(owner, &balance.track)])?;
+    // A load that does not close what it opens within the window is none of the law's.
+    let grown = u64::from(*found.counts.last()?).saturating_sub(u64::from(found.counts[0]));
     if (old.len() as u64) * 2 < grown {
         found.strength = found.strength.min(Strength::Suspects);
     }
     let finding =
         Finding::of_descriptors(ledger, RULE, found.strength, (**template).to_owned(), &old)?;
-    Some(told(finding, ledger, balance, found, kind.as_str()))
+    let mut finding = told(finding, ledger, balance, found, kind.as_str());
+    finding.evidence.extend(usage.told());
+    Some(finding)
 }
 
 /// What came on top since there was least, in the windows that are remembered.

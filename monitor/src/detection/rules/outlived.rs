@@ -12,6 +12,7 @@ use crate::detection::finding::{Finding, Strength};
 use crate::detection::patience::{CACHE_SHARE, CACHE_WINDOWS, limited, may_be_cache, patience};
 use crate::detection::rules::leaves_out;
 use crate::detection::survival::{Survival, longest};
+use crate::detection::usage::Usage;
 use crate::detection::verdict::Rule;
 use crate::ledger::Ledger;
 use crate::ledger::balance::as_probes_say;
@@ -124,8 +125,9 @@ fn verdict(
     let windows = u64::from(config.windows.max(1));
     let closed = closed_when_old(&outlived, old);
     let least = config.min_held.max(lives.least);
-    // A cache of files keeps them for good, too, while it fills.
-    let (habit, share, patience) = if may_be_cache(&outlived) {
+    // A cache of files keeps them for good, too, while it fills, and so does a pool.
+    let usage = Usage::of(ledger, config, &outlived);
+    let (habit, share, patience) = if may_be_cache(&outlived) || usage.mostly() {
         (windows * CACHE_WINDOWS as u64, CACHE_SHARE, CACHE_WINDOWS as f64)
     } else {
         (windows, 1.0, 1.0)
@@ -148,6 +150,7 @@ fn verdict(
         text::duration(youngest),
         lives.known,
     )];
+    finding.evidence.extend(usage.told());
     Some(finding)
 }
 

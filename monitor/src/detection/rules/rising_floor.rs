@@ -5,6 +5,7 @@ use crate::config::model::Detection;
 use crate::detection::finding::Finding;
 use crate::detection::patience::{Asked, CACHE_SHARE, CACHE_WINDOWS, may_be_cache};
 use crate::detection::rise::{self, Rise, Tracks};
+use crate::detection::usage::Usage;
 use crate::detection::verdict::Rule;
 use crate::ledger::Ledger;
 use crate::ledger::process::{Held, Process};
@@ -43,7 +44,8 @@ fn verdict(
     let mut asked = Asked::of(config, &|p| p.max_fds);
     let mut found = rise::find(ledger, config, &asked, tracks)?;
     let members = members(&found.processes, kind, template, ledger);
-    if may_be_cache(&members) {
+    let usage = Usage::of(ledger, config, &members);
+    if may_be_cache(&members) || usage.mostly() {
         asked = asked.times(CACHE_WINDOWS, CACHE_SHARE);
         found = rise::find(ledger, config, &asked, tracks)?;
     }
@@ -59,6 +61,7 @@ fn verdict(
     finding.evidence = vec![sentence(ledger, &found, kind, template)];
     finding.evidence.extend(asked.beside_doubt(found.doubt.as_deref()));
     finding.evidence.extend(found.doubt);
+    finding.evidence.extend(usage.told());
     Some(finding)
 }
 
@@ -295,6 +298,36 @@ mod tests {
             w.look();
         }
         assert_eq!(w.only().state, State::Confirmed);
+    }
+
+    /// So many connections, one at each look; whether they are used from then on.
+    fn connections(n: u32, used: bool) -> World {
+        let (mut w, p) = patient();
+        for _ in 0..n {
+            let fd = w.connect(p);
+            w.look();
+            // What greets the peer, and hears of it.
+            w.fd(p, fd).position = 7;
+            if used {
+                w.fds(p).iter_mut().for_each(|f| f.position += 9);
+            }
+        }
+        w
+    }
+
+    #[test]
+    fn connections_in_use_are_a_pool_until_they_take_half_of_the_limit() {
+        let idle = connections(120, false);
+        assert_eq!(idle.only().state, State::Confirmed, "{:#?}", idle.changes);
+        let said = "no data has moved since their first 30 s";
+        assert!(idle.only().evidence.iter().any(|e| e.contains(said)), "{:?}", idle.only());
+        let used = connections(120, true);
+        let leak = used.only();
+        assert_eq!(leak.state, State::Suspected, "{leak:#?}");
+        let doubt = |e: &String| e.contains("data moved on") && e.contains("in the last");
+        assert!(leak.evidence.iter().any(doubt), "{:?}", leak.evidence);
+        let many = connections(620, true);
+        assert_eq!(many.only().state, State::Confirmed, "{:#?}", many.only());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! - `forget`: a connection for each command, and none is closed; `--count` in all.
 //! - `reuse`: four connections in turn.
+//! - `grow`: a pool that has one more now and then, up to a hundred, all of which are used.
 //! - `renew`: sixteen in turn, each of which is opened anew where the server has closed it.
 //! - `come-and-go`: clients stay for a while; their number rises and falls. Now and then
 //!   the server is told to write its append-only file anew.
@@ -14,6 +15,9 @@ use crate::{Orders, unknown};
 
 const POOL: usize = 4;
 const LARGE_POOL: usize = 16;
+const GROWN_POOL: usize = 100;
+/// Commands between two that make the pool larger.
+const DEMAND: usize = 10;
 /// Clients at the height of the load, and beats from one height to the next.
 const HEIGHT: usize = 40;
 const WAVE: usize = 160;
@@ -24,6 +28,7 @@ pub fn run(mut orders: Orders) -> io::Result<()> {
     match orders.mode.as_str() {
         "forget" => forget(orders),
         "reuse" => reuse(&mut orders),
+        "grow" => grow(&mut orders),
         "renew" => renew(&mut orders),
         "come-and-go" => come_and_go(&mut orders),
         other => Err(unknown(other)),
@@ -56,6 +61,20 @@ fn reuse(orders: &mut Orders) -> io::Result<()> {
             pool.push(Client::connect(&orders.at)?);
         }
         let turn = i % pool.len();
+        pool[turn].command("INCR jobs")?;
+    }
+    Ok(())
+}
+
+fn grow(orders: &mut Orders) -> io::Result<()> {
+    let (mut pool, mut turn) = (Vec::new(), 0);
+    for i in 0.. {
+        orders.beat(i);
+        if i % DEMAND == 0 && pool.len() < GROWN_POOL {
+            pool.push(Client::connect(&orders.at)?);
+        }
+        // Not by `i`, which begins anew with each that is added.
+        turn = (turn + 1) % pool.len();
         pool[turn].command("INCR jobs")?;
     }
     Ok(())

@@ -208,9 +208,11 @@ impl Openers {
 
     /// Has it looked up who opened the temporary files of these that are still there.
     fn leaves(&mut self, of: impl Fn(&ProcessId) -> bool) {
-        let of = self.sighted.extract_if(|_, (process, _)| of(process));
         let there = |path: &[u8]| Path::new(OsStr::from_bytes(path)).symlink_metadata().is_ok();
-        for (path, (process, birth)) in of.filter(|(path, _)| there(path)) {
+        let of = self.sighted.extract_if(|_, (process, _)| of(process));
+        // In order, so that each run says the same.
+        let of: BTreeMap<_, _> = of.filter(|(path, _)| there(path)).collect();
+        for (path, (process, birth)) in of {
             let Some(stack) = birth.stack.filter(|_| self.temporary.len() < TEMPORARY) else {
                 self.left_out += 1;
                 continue;

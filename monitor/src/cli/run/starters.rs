@@ -73,12 +73,10 @@ impl Starters {
     ) {
         self.made.remove(&process);
         let of = |made: &Made| made.by == process;
-        let mut wanted: Vec<libc::pid_t> = self
-            .made
-            .iter()
-            .filter(|(new, made)| of(made) && (threads.contains(new) || lives(**new)))
-            .map(|(new, _)| *new)
-            .collect();
+        let living = self.made.iter().filter(|(new, made)| of(made) && lives(**new));
+        let mut wanted: Vec<libc::pid_t> = living.map(|(new, _)| *new).collect();
+        // The first thread was started by another process.
+        wanted.extend(threads.iter().filter(|tid| **tid != process));
         wanted.sort_unstable();
         for new in wanted {
             self.ask(new);
@@ -95,8 +93,11 @@ impl Starters {
     }
 
     fn ask(&mut self, new: libc::pid_t) {
-        let Some(Made { by, copy }) = self.made.remove(&new) else { return };
-        if !proc::identity(by).is_some_and(|by| self.starts.ask(by, copy)) {
+        if self.starts.has(new.cast_unsigned()) {
+            return;
+        }
+        let by = self.made.remove(&new).and_then(|m| Some((proc::identity(m.by)?, m.copy)));
+        if !by.is_some_and(|(by, copy)| self.starts.ask(by, copy)) {
             self.left_out += 1;
         }
     }

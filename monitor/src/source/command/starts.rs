@@ -23,6 +23,8 @@ pub struct Starts {
     /// By the number of what was started: by whom, and when.
     asked: HashMap<u32, (ProcessId, Boottime)>,
     openers: HashMap<OpenerKey, Arc<Opener>>,
+    /// There was no room for so long that there is not going to be any.
+    given_up: bool,
 }
 
 impl Starts {
@@ -31,12 +33,13 @@ impl Starts {
     ///
     /// False where it is not going to be known.
     pub fn ask(&mut self, by: ProcessId, copy: StackCopy) -> bool {
-        if self.asked.len() >= ALL {
+        if self.given_up || self.asked.len() >= ALL {
             return false;
         }
         let begun = Instant::now();
         while !self.symbols.has_room() {
             if begun.elapsed() > ROOM {
+                self.given_up = true;
                 return false;
             }
             std::thread::sleep(GLANCE);
@@ -48,6 +51,11 @@ impl Starts {
             self.asked.insert(new, (by, at));
         }
         sent
+    }
+
+    /// It was asked who started this one.
+    pub fn has(&self, new: u32) -> bool {
+        self.asked.contains_key(&new)
     }
 
     /// What was asked for, by the number of what was started, as far as it is known

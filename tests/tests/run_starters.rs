@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// What leakwatch says of the fixture in this mode, and what that says.
-fn report(mode: &str) -> (Value, String) {
+fn report(mode: &str, strict: &[&str]) -> (Value, String) {
     // Beside the binary: what is in the directories for temporary files is a finding.
     let target = binary().parent().expect("it is in a directory").to_owned();
     let dir = TempDir::with_prefix_in("leakwatch-test-", target).expect("a temporary directory");
     let program = fixture::put(dir.path(), "short").display().to_string();
-    let output = run(&["run", "--format=json", "--no-probes", "--", &program, mode]);
+    let output =
+        run(&[&["run", "--format=json", "--no-probes"], strict, &["--", &program, mode]].concat());
     let said = String::from_utf8_lossy(&output.stderr);
     let report = serde_json::from_str(&said).unwrap_or_else(|e| panic!("{e}: {said}"));
     (report, String::from_utf8_lossy(&output.stdout).into_owned())
@@ -38,9 +39,9 @@ fn starters(finding: &Value) -> Vec<(u64, &str, Option<u64>)> {
 
 #[test]
 fn threads_that_run_at_the_end_have_who_started_them() {
-    let (report, _) = report("threads");
+    let (report, _) = report("threads", &["--strict"]);
     let threads = the_only(&report, "threads");
-    assert_eq!((&threads["count"], &threads["leak"]), (&json!(5), &json!(false)), "{report}");
+    assert_eq!((&threads["count"], &threads["leak"]), (&json!(5), &json!(true)), "{report}");
     let found = starters(threads);
     let want = [(3, "opener_fixture::start_worker"), (2, "opener_fixture::start_helper")];
     assert_eq!(found.iter().map(|(n, f, _)| (*n, *f)).collect::<Vec<_>>(), want, "{report}");
@@ -50,7 +51,7 @@ fn threads_that_run_at_the_end_have_who_started_them() {
 
 #[test]
 fn a_process_that_is_left_has_who_started_it() {
-    let (report, said) = report("leaves");
+    let (report, said) = report("leaves", &[]);
     let pid: u32 = said.trim().parse().expect("a number");
     let lived = alive(pid);
     // SAFETY: no memory is involved.
@@ -64,7 +65,7 @@ fn a_process_that_is_left_has_who_started_it() {
 
 #[test]
 fn what_is_waited_for_has_nobody() {
-    let (report, _) = report("few");
+    let (report, _) = report("few", &[]);
     for what in ["threads", "process"] {
         let all = report["findings"].as_array().expect("findings").iter();
         assert_eq!(all.filter(|f| f["what"] == what).count(), 0, "{report}");

@@ -73,7 +73,7 @@ pub(super) fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
     };
     let child = Child::make(&flags.command).map_err(|e| cannot_run(flags, &e))?;
     let (started, begun) = (Timestamp::now(), Instant::now());
-    let watched = watch(openers, &child, &temporary)?;
+    let watched = watch(openers, &child, &temporary, flags.strict)?;
     let Watched { ended, seen, left, sites, started: starters, scope } = watched;
     let seconds = begun.elapsed().as_secs_f64();
     // From here on who wants leakwatch to end need not wait for it.
@@ -155,11 +155,14 @@ fn watch(
     openers: Result<Openers, String>,
     child: &Child,
     temporary: &Temporary,
+    strict: bool,
 ) -> Result<Watched, Failure> {
     let group = Group::make(child.pid);
     let apart = group.as_ref().ok();
     let mut traced = None;
-    let (ended, mut seen, mut left, openers, starters) = match Trace::begin(child, temporary) {
+    let (ended, mut seen, mut left, openers, starters) = match Trace::begin(
+        child, temporary, strict,
+    ) {
         Ok(mut trace) => {
             trace.with(openers);
             child.release();

@@ -24,6 +24,8 @@ struct Made {
 #[derive(Default)]
 pub(super) struct Starters {
     starts: Starts,
+    /// Threads that still run are a finding.
+    strict: bool,
     made: HashMap<libc::pid_t, Made>,
     /// By program, for each process the threads that ran at its end.
     threads: BTreeMap<String, Vec<Vec<libc::pid_t>>>,
@@ -42,6 +44,12 @@ pub(super) struct Started {
 }
 
 impl Starters {
+    /// Of threads only where they are a finding: compilers end with some each time, and
+    /// their symbols take long to read.
+    pub(super) fn new(strict: bool) -> Self {
+        Self { strict, ..Self::default() }
+    }
+
     /// The stopped thread `tid` of the process `by` has just made `new`.
     pub(super) fn made(&mut self, tid: libc::pid_t, by: libc::pid_t, new: libc::pid_t) {
         if self.made.len() >= KEPT {
@@ -75,6 +83,7 @@ impl Starters {
         let of = |made: &Made| made.by == process;
         let living = self.made.iter().filter(|(new, made)| of(made) && lives(**new));
         let mut wanted: Vec<libc::pid_t> = living.map(|(new, _)| *new).collect();
+        let threads = if self.strict { threads } else { &[] };
         // The first thread was started by another process.
         wanted.extend(threads.iter().filter(|tid| **tid != process));
         wanted.sort_unstable();

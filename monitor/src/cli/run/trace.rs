@@ -59,7 +59,11 @@ impl<'a> Trace<'a> {
     ///
     /// # Errors
     /// The kernel, or what confines this process, does not allow to trace.
-    pub(super) fn begin(child: &'a Child, temporary: &'a Temporary) -> io::Result<Self> {
+    pub(super) fn begin(
+        child: &'a Child,
+        temporary: &'a Temporary,
+        strict: bool,
+    ) -> io::Result<Self> {
         // SAFETY: no memory is involved.
         let done = unsafe { libc::ptrace(libc::PTRACE_SEIZE, child.pid, 0_usize, OPTIONS) };
         if done != 0 {
@@ -68,7 +72,7 @@ impl<'a> Trace<'a> {
         let mut trace = Self {
             course: Course::new(child, temporary, Seen::default()),
             openers: None,
-            starters: Starters::default(),
+            starters: Starters::new(strict),
             tasks: HashMap::new(),
             processes: HashMap::new(),
             awaited: HashSet::new(),

@@ -37,6 +37,11 @@ fn starters(finding: &Value) -> Vec<(u64, &str, Option<u64>)> {
     .collect()
 }
 
+fn assert_nothing_unknown(report: &Value) {
+    let blind = report["blind"].as_array().expect("a list").iter();
+    assert!(blind.filter_map(Value::as_str).all(|b| !b.contains("started")), "{report}");
+}
+
 #[test]
 fn threads_that_run_at_the_end_have_who_started_them() {
     let (report, _) = report("threads", &["--strict"]);
@@ -47,6 +52,15 @@ fn threads_that_run_at_the_end_have_who_started_them() {
     assert_eq!(found.iter().map(|(n, f, _)| (*n, *f)).collect::<Vec<_>>(), want, "{report}");
     let line = u64::from(fixture::line("STARTS A WORKER"));
     assert_eq!(found[0].2, Some(line), "{report}");
+}
+
+#[test]
+fn threads_that_are_only_mentioned_are_not_looked_up() {
+    let (report, _) = report("threads", &[]);
+    let threads = the_only(&report, "threads");
+    assert_eq!((&threads["count"], &threads["leak"]), (&json!(5), &json!(false)), "{report}");
+    assert_eq!(starters(threads), [], "{report}");
+    assert_nothing_unknown(&report);
 }
 
 #[test]
@@ -70,6 +84,5 @@ fn what_is_waited_for_has_nobody() {
         let all = report["findings"].as_array().expect("findings").iter();
         assert_eq!(all.filter(|f| f["what"] == what).count(), 0, "{report}");
     }
-    let blind = report["blind"].as_array().expect("a list").iter();
-    assert!(blind.filter_map(Value::as_str).all(|b| !b.contains("started")), "{report}");
+    assert_nothing_unknown(&report);
 }

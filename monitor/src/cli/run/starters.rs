@@ -50,9 +50,16 @@ impl Starters {
         Self { strict, ..Self::default() }
     }
 
-    /// The stopped thread `tid` of the process `by` has just made `new`.
-    pub(super) fn made(&mut self, tid: libc::pid_t, by: libc::pid_t, new: libc::pid_t) {
-        if self.made.len() >= KEPT {
+    /// The stopped thread `tid` of the process `by` has just made `new`, which is a thread
+    /// or a process. Threads of which nobody asks take no room from processes.
+    pub(super) fn made(
+        &mut self,
+        tid: libc::pid_t,
+        by: libc::pid_t,
+        new: libc::pid_t,
+        thread: bool,
+    ) {
+        if thread && !self.strict || self.made.len() >= KEPT {
             return;
         }
         if let Some(copy) = stack::copy(tid, by, new) {

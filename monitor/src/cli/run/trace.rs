@@ -151,8 +151,9 @@ impl<'a> Trace<'a> {
             }
             libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
                 if let Some(new) = made(tid) {
+                    let thread = status >> 16 == libc::PTRACE_EVENT_CLONE;
                     if let Some(task) = self.tasks.get(&tid) {
-                        self.starters.made(tid, task.process, new);
+                        self.starters.made(tid, task.process, new, thread);
                     }
                     if !self.tasks.contains_key(&new) {
                         self.awaited.insert(new);

@@ -1,7 +1,7 @@
 //! `leakwatch run`: who started the threads and processes that are left, by function and
 //! line. It takes no probes, so no root.
 
-use leakwatch_tests::agent::{binary, run};
+use leakwatch_tests::agent::{binary, run, run_under};
 use leakwatch_tests::fixture;
 use leakwatch_tests::procfs::alive;
 use serde_json::{Value, json};
@@ -61,6 +61,23 @@ fn threads_that_are_only_mentioned_are_not_looked_up() {
     assert_eq!((&threads["count"], &threads["leak"]), (&json!(5), &json!(false)), "{report}");
     assert_eq!(starters(threads), [], "{report}");
     assert_nothing_unknown(&report);
+}
+
+/// One that was made has often not run yet when all are ended, where they share a CPU.
+#[test]
+fn threads_that_never_came_to_run_are_counted() {
+    let target = binary().parent().expect("it is in a directory").to_owned();
+    let dir = TempDir::with_prefix_in("leakwatch-test-", target).expect("a temporary directory");
+    let program = fixture::put(dir.path(), "short").display().to_string();
+    // SAFETY: no memory is involved.
+    let cpu = unsafe { libc::sched_getcpu() }.to_string();
+    for attempt in 0..30 {
+        let arguments = ["run", "--format=json", "--no-probes", "--", &program, "threads"];
+        let output = run_under(&["taskset", "--cpu-list", &cpu], &arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        let report = serde_json::from_str(&said).unwrap_or_else(|e| panic!("{e}: {said}"));
+        assert_eq!(the_only(&report, "threads")["count"], 5, "{attempt}: {report}");
+    }
 }
 
 #[test]

@@ -108,6 +108,13 @@ impl<'a> Trace<'a> {
         self.awaited.remove(&tid);
         if let Some(task) = self.tasks.remove(&tid) {
             if task.process != tid {
+                // Killed when it was stopped for something else, and resumed from its end
+                // in place of that.
+                if !task.exiting
+                    && let Some(process) = self.processes.get_mut(&task.process)
+                {
+                    process.cut.push((tid, proc::program(task.process)));
+                }
                 // The others may have waited for it.
                 self.end_if_last(task.process, task.process);
             } else if self.processes.remove(&tid).is_some() {
@@ -186,7 +193,9 @@ impl<'a> Trace<'a> {
         let Some(task) = self.tasks.get_mut(&tid) else { return true };
         task.exiting = true;
         let process = task.process;
-        let others = self.tasks.iter().any(|(other, t)| *other != tid && t.process == process);
+        // Those that were made and have not stopped yet may be its.
+        let others = !self.awaited.is_empty()
+            || self.tasks.iter().any(|(other, t)| *other != tid && t.process == process);
         let mut all = false;
         if let Some(known) = self.processes.get_mut(&process)
             && (others || !known.cut.is_empty())

@@ -18,11 +18,11 @@ pub static OFFSETS: Offsets = Offsets::ZERO;
 #[unsafe(no_mangle)]
 pub static ROLES: [u32; MAX_SYSCALLS as usize] = [0; MAX_SYSCALLS as usize];
 
-/// Numbers that one `close_range` is followed over, at most what its program says. The
-/// agent's word, so that who only asks for what is open can do without: the verifier walks
-/// every round, and takes most of a second for them.
+/// Numbers that one `close_range` or one message is followed over, at most what its program
+/// says. The agent's word, so that who only asks for what is open can do with few: the
+/// verifier walks every round, and takes most of a second for them.
 #[unsafe(no_mangle)]
-pub static CLOSE_RANGE_WALK: u32 = u32::MAX;
+pub static WALK: u32 = u32::MAX;
 
 /// One offset. The read is volatile, else the compiler would fold the zeros
 /// of the static into the program. The verifier sees the frozen value, which

@@ -7,7 +7,10 @@ use aya_ebpf::programs::BtfTracePointContext;
 use leakwatch_common::{KernelKind, Loss};
 
 use super::{owner::acquire, syscall::user};
-use crate::maps::lost;
+use crate::{
+    kernel::{WALK, constant},
+    maps::lost,
+};
 
 /// `struct user_msghdr` of `include/linux/socket.h`, 64 bit.
 #[repr(C)]
@@ -44,14 +47,18 @@ const MAX_CMSGS: usize = 4;
 #[inline(always)]
 pub fn receive(ctx: &BtfTracePointContext, msg: *const u8) -> Option<()> {
     let (at, count) = find(msg)?;
+    let most = u64::from(constant(&WALK)).min(MAX_FDS);
     for i in 0..MAX_FDS {
         if i >= count {
             return Some(());
         }
+        if i >= most {
+            break;
+        }
         let fd: u32 = user((at + i * 4) as *const u8)?;
         acquire(ctx, fd, KernelKind::Other as u16);
     }
-    if count > MAX_FDS {
+    if count > most {
         lost(Loss::Passed);
     }
     Some(())

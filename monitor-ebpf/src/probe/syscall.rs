@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     births::{finish, release},
-    kernel::{CLOSE_RANGE_WALK, ROLES, constant, current, now_ns, off, typed},
+    kernel::{ROLES, WALK, constant, current, now_ns, off, typed},
     maps::{living, lost},
     table::Table,
 };
@@ -194,7 +194,7 @@ fn try_close_range(ctx: &BtfTracePointContext, ret: i64) -> Option<()> {
     let table = of_current()?;
     let at_ns = now_ns();
     for i in 0..CLOSE_RANGE_MOST {
-        if i >= constant(&CLOSE_RANGE_WALK) {
+        if i >= constant(&WALK) {
             break;
         }
         let fd = first.wrapping_add(i);

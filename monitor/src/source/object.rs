@@ -63,7 +63,8 @@ pub(super) fn load_with(btf: &Btf, offsets: &Offsets, sizes: &Sizes) -> Result<E
     load_walking(btf, offsets, sizes, u32::MAX)
 }
 
-/// As [`load_with`], and follows a `close_range` over so many numbers at most.
+/// As [`load_with`], and follows a `close_range`, and descriptors that come by one message,
+/// over so many numbers at most.
 ///
 /// # Errors
 /// See [`BpfError`].
@@ -88,7 +89,7 @@ pub(super) fn load_walking(
         .btf(Some(btf))
         .override_global("OFFSETS", offsets, true)
         .override_global("ROLES", roles.as_slice(), true)
-        .override_global("CLOSE_RANGE_WALK", &walk, true)
+        .override_global("WALK", &walk, true)
         .load(&object)?)
 }
 

@@ -13,9 +13,10 @@ use super::proc;
 use super::seen::{Cohort, cohort};
 use super::starters::listed;
 use super::temporary::Temporary;
-use crate::source::command::Probes;
+use crate::source::command::{Looked, Probes};
 use crate::source::frame::{Frame, Opener, OpenerKey, Role};
 use crate::source::model::{FdBirth, FdSample, ProcessId};
+use crate::time::Boottime;
 
 /// Processes of one cohort whose stacks are looked up, besides those that hold more
 /// than any before.
@@ -54,8 +55,24 @@ pub(super) struct Site {
 struct Asked {
     processes: u32,
     most: u64,
-    /// For each process that was asked for, its stacks and what each opened.
-    stacks: Vec<Vec<(OpenerKey, u64)>>,
+    /// For each process that was asked for.
+    stacks: Vec<Vec<Opened>>,
+}
+
+/// What one process opened from one stack, as frame pointers tell it.
+struct Opened {
+    key: OpenerKey,
+    count: u64,
+    /// Those of them whose stacks were copied then and are unwound.
+    copied: Vec<(u32, Boottime)>,
+}
+
+/// A temporary file as a process has it open.
+#[derive(Clone, Copy)]
+struct Sighted {
+    process: ProcessId,
+    fd: u32,
+    birth: FdBirth,
 }
 
 /// The call sites.
@@ -85,9 +102,9 @@ pub(super) struct Openers {
     strict: bool,
     asked: HashMap<Cohort, Asked>,
     /// Temporary files that processes that live were seen with.
-    sighted: HashMap<Vec<u8>, (ProcessId, FdBirth)>,
+    sighted: HashMap<Vec<u8>, Sighted>,
     /// Those that were there when their process ended.
-    temporary: BTreeMap<Vec<u8>, OpenerKey>,
+    temporary: BTreeMap<Vec<u8>, Sighted>,
     all: usize,
     left_out: u64,
 }
@@ -152,22 +169,28 @@ impl Openers {
         self.probes.annotate(pid.cast_unsigned(), held);
         let mut wanted = Vec::new();
         for (cohort, members) in cohorts {
-            let mut stacks: BTreeMap<u32, u64> = BTreeMap::new();
+            let mut stacks: BTreeMap<u32, Vec<(u32, Boottime)>> = BTreeMap::new();
             for at in &members {
-                if let Some(stack) = held[*at].birth.and_then(|birth| birth.stack) {
-                    *stacks.entry(stack).or_default() += 1;
+                let sample = &held[*at];
+                if let Some((birth, stack)) = sample.birth.and_then(|b| Some((b, b.stack?))) {
+                    stacks.entry(stack).or_default().push((sample.fd, birth.at));
                 }
             }
-            let mut stacks: Vec<(OpenerKey, u64)> =
-                stacks.into_iter().map(|(stack, n)| ((process, stack), n)).collect();
-            stacks.sort_unstable_by_key(|(key, n)| (std::cmp::Reverse(*n), *key));
+            let mut stacks: Vec<_> = stacks.into_iter().collect();
+            stacks.sort_unstable_by_key(|(stack, of)| (std::cmp::Reverse(of.len()), *stack));
             stacks.truncate(STACKS.min(ALL.saturating_sub(self.all)));
             if stacks.is_empty() {
                 self.left_out += 1;
                 continue;
             }
             self.all += stacks.len();
-            wanted.extend(stacks.iter().map(|(key, _)| key.1));
+            wanted.extend(stacks.iter().map(|(stack, _)| *stack));
+            let stacks = stacks.into_iter().map(|(stack, of)| Opened {
+                key: (process, stack),
+                count: of.len() as u64,
+                copied: self.probes.unwind(process, of.into_iter()),
+            });
+            let stacks = stacks.collect();
             let asked = self.asked.entry(cohort).or_default();
             asked.processes += 1;
             asked.most = asked.most.max(members.len() as u64);
@@ -190,14 +213,16 @@ impl Openers {
             self.probes.annotate(pid.cast_unsigned(), std::slice::from_mut(sample));
             let birth = sample.birth.filter(|birth| birth.stack.is_some());
             if let Some((birth, process)) = birth.zip(proc::identity(pid)) {
-                self.sighted.insert(sample.path.as_bytes().to_vec(), (process, birth));
+                let sighted = Sighted { process, fd: sample.fd, birth };
+                self.sighted.insert(sample.path.as_bytes().to_vec(), sighted);
             }
         }
     }
 
     /// A process executes another program: its memory is not what its stacks are of.
     pub(super) fn executes(&mut self, pid: libc::pid_t) {
-        self.sighted.retain(|_, (process, _)| process.pid != pid.cast_unsigned());
+        self.sighted.retain(|_, seen| seen.process.pid != pid.cast_unsigned());
+        self.probes.executes(pid.cast_unsigned());
     }
 
     /// A process is about to end, and has been asked for.
@@ -209,63 +234,96 @@ impl Openers {
     /// Has it looked up who opened the temporary files of these that are still there.
     fn leaves(&mut self, of: impl Fn(&ProcessId) -> bool) {
         let there = |path: &[u8]| Path::new(OsStr::from_bytes(path)).symlink_metadata().is_ok();
-        let of = self.sighted.extract_if(|_, (process, _)| of(process));
+        let of = self.sighted.extract_if(|_, seen| of(&seen.process));
         // In order, so that each run says the same.
         let of: BTreeMap<_, _> = of.filter(|(path, _)| there(path)).collect();
-        for (path, (process, birth)) in of {
-            let Some(stack) = birth.stack.filter(|_| self.temporary.len() < TEMPORARY) else {
+        for (path, seen) in of {
+            if self.temporary.len() >= TEMPORARY {
                 self.left_out += 1;
                 continue;
-            };
-            self.probes.ask(process, std::iter::once(birth));
-            self.temporary.insert(path, (process, stack));
+            }
+            self.probes.unwind(seen.process, std::iter::once((seen.fd, seen.birth.at)));
+            self.probes.ask(seen.process, std::iter::once(seen.birth));
+            self.temporary.insert(path, seen);
         }
     }
 
     /// The call sites. While they are waited for, `meanwhile` is done again and again.
     pub(super) fn sites(mut self, meanwhile: impl FnMut()) -> Sites {
         self.leaves(|_| true);
-        let openers = self.probes.openers(PATIENCE, meanwhile);
-        let mut unknown = self.left_out;
-        let mut why: Option<&str> = None;
+        let looked = self.probes.openers(PATIENCE, meanwhile);
+        let mut unknown = Unknown { stacks: self.left_out, why: None };
         let mut sites = Sites::default();
         for (cohort, asked) in self.asked {
             let mut of: BTreeMap<Site, u64> = BTreeMap::new();
             for process in asked.stacks {
-                let mut here: BTreeMap<Site, u64> = BTreeMap::new();
-                for (key, count) in process {
-                    let opener = openers.get(&key);
-                    if let Some(site) = opener.and_then(|o| site(o)) {
-                        *here.entry(site).or_default() += count;
-                    } else {
-                        unknown += 1;
-                        // The first in order, so that each run says the same.
-                        let note = opener.and_then(|o| o.note.as_deref());
-                        why = why.into_iter().chain(note).min();
-                    }
-                }
-                for (site, count) in here {
+                for (site, count) in opened_by(&process, &looked, &mut unknown) {
                     let most = of.entry(site).or_default();
                     *most = count.max(*most);
                 }
             }
             sites.cohorts.insert(cohort, listed(of));
         }
-        for (path, key) in self.temporary {
-            let opener = openers.get(&key);
-            if let Some(site) = opener.and_then(|o| site(o)) {
+        for (path, Sighted { process, fd, birth }) in self.temporary {
+            let unwound = looked.unwound(process, fd, birth.at).and_then(site);
+            let opener = birth.stack.and_then(|stack| looked.opener(&(process, stack)));
+            if let Some(site) = unwound.or_else(|| opener.and_then(site)) {
                 sites.temporary.insert(path, Site { count: 1, ..site });
             } else {
-                unknown += 1;
-                why = why.into_iter().chain(opener.and_then(|o| o.note.as_deref())).min();
+                unknown.add(opener);
             }
         }
-        sites.blind = (unknown > 0).then(|| {
-            let why = why.unwrap_or("there was no stack, or it could not be looked up");
-            format!("the functions that opened some of it ({unknown} stacks): {why}")
-        });
+        sites.blind = unknown.words();
         sites
     }
+}
+
+/// Stacks of which it is not known whose they are.
+struct Unknown<'a> {
+    stacks: u64,
+    why: Option<&'a str>,
+}
+
+impl<'a> Unknown<'a> {
+    fn add(&mut self, opener: Option<&'a Opener>) {
+        self.stacks += 1;
+        // The first in order, so that each run says the same.
+        self.why = self.why.into_iter().chain(opener.and_then(|o| o.note.as_deref())).min();
+    }
+
+    fn words(&self) -> Option<String> {
+        let why = self.why.unwrap_or("there was no stack, or it could not be looked up");
+        let Self { stacks, .. } = self;
+        (*stacks > 0)
+            .then(|| format!("the functions that opened some of it ({stacks} stacks): {why}"))
+    }
+}
+
+/// How many of what a process holds each site has opened.
+fn opened_by<'a>(
+    process: &[Opened],
+    looked: &'a Looked,
+    unknown: &mut Unknown<'a>,
+) -> BTreeMap<Site, u64> {
+    let mut sites: BTreeMap<Site, u64> = BTreeMap::new();
+    for Opened { key, count, copied } in process {
+        let mut rest = *count;
+        // What frame pointers take for one stack may be several where there are none.
+        for (fd, at) in copied {
+            if let Some(site) = looked.unwound(key.0, *fd, *at).and_then(site) {
+                *sites.entry(site).or_default() += 1;
+                rest -= 1;
+            }
+        }
+        if rest > 0 {
+            let opener = looked.opener(key);
+            match opener.and_then(site) {
+                Some(site) => *sites.entry(site).or_default() += rest,
+                None => unknown.add(opener),
+            }
+        }
+    }
+    sites
 }
 
 /// Who opened, or started: the innermost frame of the program itself, else of a library it uses.

@@ -118,7 +118,7 @@ pub(super) fn sentence(f: &Finding) -> String {
 fn sites(f: &Finding, done: &str) -> String {
     match f.openers.as_slice() {
         [] => String::new(),
-        [one] => format!(", {done} in {}", one.words()),
+        [one] if one.count >= f.count => format!(", {done} in {}", one.words()),
         all => {
             let sites = all.iter().take(SITES).map(|s| format!("{} in {}", s.count, s.words()));
             let more = all.len().saturating_sub(SITES);

@@ -168,9 +168,20 @@ impl Symbols {
             (tries, Reverse(held(process, copy)))
         });
         for (process, copy) in copies {
-            let by_pointers = copy.stack.and_then(&stack).unwrap_or_default();
-            self.follow(process, copy, by_pointers);
+            self.follow_one(process, copy, &stack);
         }
+    }
+
+    /// Has a copied stack unwound; `stack` gives the addresses of one by frame pointers.
+    /// Whether its opener is going to be known by that.
+    pub fn follow_one(
+        &mut self,
+        process: ProcessId,
+        copy: Copy,
+        stack: impl Fn(u32) -> Option<Vec<u64>>,
+    ) -> bool {
+        let by_pointers = copy.stack.and_then(stack).unwrap_or_default();
+        self.follow(process, copy, by_pointers)
     }
 
     /// Has a copied stack unwound of which nothing else is known. Whether its opener is

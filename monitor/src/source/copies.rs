@@ -37,6 +37,15 @@ pub struct Copy {
     pub words: Vec<u64>,
 }
 
+#[cfg(test)]
+impl Copy {
+    /// One of which nothing could be read.
+    pub(super) fn nothing(pid: u32, fd: u32, at: u64) -> Self {
+        let at = Boottime(at);
+        Self { pid, fd, at, stack: None, registers: vec![], start: 0, words: vec![] }
+    }
+}
+
 /// Takes what is in the ring.
 pub(super) fn drain(bpf: &mut Bpf) -> Vec<Copy> {
     let mut copies = Vec::new();
@@ -128,11 +137,6 @@ mod tests {
     use crate::ledger::testing::World;
     use crate::source::model::FdBirth;
 
-    fn copy(pid: u32, fd: u32, at: u64) -> Copy {
-        let at = Boottime(at);
-        Copy { pid, fd, at, stack: None, registers: vec![], start: 0, words: vec![] }
-    }
-
     #[test]
     fn a_copy_is_held_when_its_descriptor_was_open_at_two_looks() {
         let mut world = World::new();
@@ -140,7 +144,11 @@ mod tests {
         let mut copies = Copies::default();
         let kept = world.open(pid, "/var/log/a.log");
         world.fd(pid, kept).birth = Some(FdBirth { at: Boottime(7), tid: 1, stack: None });
-        copies.take(vec![copy(pid, kept, 7), copy(pid, kept, 6), copy(pid + 1, kept, 7)]);
+        copies.take(vec![
+            Copy::nothing(pid, kept, 7),
+            Copy::nothing(pid, kept, 6),
+            Copy::nothing(pid + 1, kept, 7),
+        ]);
         let look = |copies: &mut Copies, world: &mut World| {
             let (seen, _) = world.observe();
             copies.held(&seen.processes).into_iter().map(|(_, c)| c.at.0).collect::<Vec<_>>()
@@ -153,7 +161,7 @@ mod tests {
     #[test]
     fn what_waits_is_bounded() {
         let mut copies = Copies::default();
-        copies.take((0..1_000).map(|at| copy(1, 1, at)).collect());
+        copies.take((0..1_000).map(|at| Copy::nothing(1, 1, at)).collect());
         assert_eq!(copies.0.len(), MAX_WAITING);
         assert_eq!(copies.0[MAX_WAITING - 1].copy.at.0, 999);
     }

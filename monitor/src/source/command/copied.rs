@@ -44,22 +44,22 @@ impl Copied {
 mod tests {
     use super::*;
 
-    fn copy(pid: u32, fd: u32, at: u64) -> Copy {
-        let at = Boottime(at);
-        Copy { pid, fd, at, stack: None, registers: vec![], start: 0, words: vec![] }
-    }
-
     #[test]
     fn the_latest_of_each_descriptor_is_kept_once_and_the_number_is_bounded() {
         let mut copied = Copied::default();
-        copied.take(vec![copy(1, 3, 5), copy(1, 3, 9), copy(2, 3, 7), copy(1, 4, 8)]);
+        copied.take(vec![
+            Copy::nothing(1, 3, 5),
+            Copy::nothing(1, 3, 9),
+            Copy::nothing(2, 3, 7),
+            Copy::nothing(1, 4, 8),
+        ]);
         assert_eq!(copied.of(1, 3, Boottime(5)), None);
-        assert_eq!(copied.of(1, 3, Boottime(9)), Some(copy(1, 3, 9)));
+        assert_eq!(copied.of(1, 3, Boottime(9)), Some(Copy::nothing(1, 3, 9)));
         assert_eq!(copied.of(1, 3, Boottime(9)), None, "taken out");
         copied.forget(1);
         assert_eq!(copied.of(1, 4, Boottime(8)), None);
-        assert_eq!(copied.of(2, 3, Boottime(7)), Some(copy(2, 3, 7)));
-        copied.take((0..300).map(|n| copy(1, n, n.into())).collect());
+        assert_eq!(copied.of(2, 3, Boottime(7)), Some(Copy::nothing(2, 3, 7)));
+        copied.take((0..300).map(|n| Copy::nothing(1, n, n.into())).collect());
         assert_eq!((copied.0.len(), copied.of(1, 43, Boottime(43))), (KEPT, None));
         assert!(copied.of(1, 44, Boottime(44)).is_some());
     }

@@ -51,6 +51,9 @@ pub enum Actor {
         /// So many at a time.
         #[serde(default = "one")]
         batch: u32,
+        /// Data goes on to move on its connections, where that is what they are.
+        #[serde(default)]
+        moves: bool,
     },
     /// Requests come at random, and each lasts a random time.
     Requests {
@@ -73,6 +76,9 @@ pub enum Actor {
         /// From when on.
         #[serde(default)]
         from: f64,
+        /// Data moves on its connections, where that is what they are.
+        #[serde(default = "yes")]
+        moves: bool,
     },
     /// Fills to a cap and stays there.
     Pool {
@@ -88,6 +94,9 @@ pub enum Actor {
         /// The oldest is replaced every so often, once it is full; 0: never.
         #[serde(default)]
         replaced: f64,
+        /// Data moves on its connections, where that is what they are.
+        #[serde(default = "yes")]
+        moves: bool,
     },
     /// Many at once, given back together.
     Burst {
@@ -102,6 +111,9 @@ pub enum Actor {
         /// From when on.
         #[serde(default)]
         from: f64,
+        /// Data moves on its connections, where that is what they are.
+        #[serde(default = "yes")]
+        moves: bool,
     },
 }
 
@@ -111,6 +123,10 @@ fn never() -> f64 {
 
 fn one() -> u32 {
     1
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn day() -> f64 {

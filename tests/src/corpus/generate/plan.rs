@@ -13,6 +13,8 @@ pub struct Life {
     pub to: f64,
     /// Leaked.
     pub leaked: bool,
+    /// Data moves on it as long as it is open, where it is a connection.
+    pub moves: bool,
 }
 
 /// xorshift64*: the same numbers on every run.
@@ -45,16 +47,16 @@ impl Numbers {
 pub fn lives(actor: &Actor, minutes: f64, numbers: &mut Numbers) -> Vec<Life> {
     let mut lives = Vec::new();
     match *actor {
-        Actor::Leak { what, every, from, until, batch } => {
+        Actor::Leak { what, every, from, until, batch, moves } => {
             let mut at = from;
             while at < minutes.min(until) {
-                let one = Life { what, from: at, to: f64::INFINITY, leaked: true };
+                let one = Life { what, from: at, to: f64::INFINITY, leaked: true, moves };
                 lives.extend((0..batch).map(|_| one));
                 // Between half and one and a half of the mean.
                 at += every * (0.5 + numbers.unit());
             }
         }
-        Actor::Requests { what, rate, life, swing, period, ramp, from } => {
+        Actor::Requests { what, rate, life, swing, period, ramp, from, moves } => {
             let most = rate * (1.0 + swing);
             let mut at = from;
             loop {
@@ -65,27 +67,27 @@ pub fn lives(actor: &Actor, minutes: f64, numbers: &mut Numbers) -> Vec<Life> {
                 // Thinned: those that the rate of the moment does not have are left out.
                 if numbers.unit() * most < rate_at(at - from, rate, swing, period, ramp) {
                     let to = at + numbers.exponential(life);
-                    lives.push(Life { what, from: at, to, leaked: false });
+                    lives.push(Life { what, from: at, to, leaked: false, moves });
                 }
             }
         }
-        Actor::Pool { what, cap, every, from, replaced } => {
+        Actor::Pool { what, cap, every, from, replaced, moves } => {
             for n in 0..cap {
                 let at = from + f64::from(n) * every;
-                lives.push(Life { what, from: at, to: f64::INFINITY, leaked: false });
+                lives.push(Life { what, from: at, to: f64::INFINITY, leaked: false, moves });
             }
             let mut at = from + f64::from(cap) * every + replaced;
             let mut oldest = 0;
             while replaced > 0.0 && at < minutes {
                 lives[oldest].to = at;
-                lives.push(Life { what, from: at, to: f64::INFINITY, leaked: false });
+                lives.push(Life { what, from: at, to: f64::INFINITY, leaked: false, moves });
                 (oldest, at) = (oldest + 1, at + replaced);
             }
         }
-        Actor::Burst { what, count, every, stays, from } => {
+        Actor::Burst { what, count, every, stays, from, moves } => {
             let mut at = from;
             while at < minutes {
-                let one = Life { what, from: at, to: at + stays, leaked: false };
+                let one = Life { what, from: at, to: at + stays, leaked: false, moves };
                 lives.extend((0..count).map(|_| one));
                 at += every;
             }
@@ -115,8 +117,14 @@ mod tests {
 
     #[test]
     fn a_pool_fills_and_keeps_its_size_while_members_are_replaced() {
-        let pool =
-            Actor::Pool { what: What::Socket, cap: 10, every: 2.0, from: 5.0, replaced: 3.0 };
+        let pool = Actor::Pool {
+            what: What::Socket,
+            cap: 10,
+            every: 2.0,
+            from: 5.0,
+            replaced: 3.0,
+            moves: true,
+        };
         let lives = lives(&pool, 100.0, &mut Numbers::of("x"));
         assert_eq!(open_at(&lives, 4.0), 0);
         assert_eq!(open_at(&lives, 9.5), 3);
@@ -134,6 +142,7 @@ mod tests {
             period: 60.0,
             ramp: 0.0,
             from: 0.0,
+            moves: true,
         };
         let first = lives(&actor, 2000.0, &mut Numbers::of("x"));
         assert_eq!(first, lives(&actor, 2000.0, &mut Numbers::of("x")));
@@ -146,7 +155,14 @@ mod tests {
         assert_eq!(rate_at(30.0, 10.0, 0.0, 1.0, 60.0), 5.0);
         assert_eq!(rate_at(90.0, 10.0, 0.0, 1.0, 60.0), 10.0);
         assert_eq!(rate_at(200.0, 10.0, 0.0, 1.0, 60.0), 0.0);
-        let leak = Actor::Leak { what: What::Pipe, every: 2.0, from: 10.0, until: 50.0, batch: 2 };
+        let leak = Actor::Leak {
+            what: What::Pipe,
+            every: 2.0,
+            from: 10.0,
+            until: 50.0,
+            batch: 2,
+            moves: false,
+        };
         let lives = lives(&leak, 100.0, &mut Numbers::of("x"));
         assert!((30..55).contains(&lives.len()) && lives[0].from == 10.0);
         assert!(lives.iter().all(|l| l.leaked && l.to.is_infinite()));

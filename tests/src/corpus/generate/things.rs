@@ -12,6 +12,9 @@ const NAMELESS: u32 = 9;
 const READ_WRITE: u32 = 0o2;
 const APPEND: u32 = 0o2101;
 
+/// Bytes that go over a connection when it is opened.
+const AT_FIRST: u64 = 700;
+
 /// A descriptor of the service `name`; the `n`th thing that was ever opened.
 pub fn descriptor(what: What, name: &str, fd: u32, n: u64, birth: Option<FdBirth>) -> FdSample {
     let (kind, path) = match what {
@@ -42,7 +45,7 @@ pub fn descriptor(what: What, name: &str, fd: u32, n: u64, birth: Option<FdBirth
         inode,
         flags: if what == What::Log { APPEND } else { READ_WRITE },
         nlink: 1,
-        position: 0,
+        position: if matches!(what, What::Socket | What::CloseWait) { AT_FIRST } else { 0 },
         size: if file { 4096 } else { 0 },
         disk_bytes: if file { 4096 } else { 0 },
         path: path.as_str().into(),

@@ -20,6 +20,9 @@ pub const BOOT: BootId = BootId(1);
 /// After so many minutes a file that is to be deleted is.
 const NAMED_FOR: f64 = 2.0;
 
+/// Between two requests over a connection, minutes.
+const USED_EVERY: u64 = 7;
+
 /// An open thing: until when, and where it is.
 struct Open {
     life: Life,
@@ -122,7 +125,7 @@ impl World {
         self.age(now);
     }
 
-    /// Files are deleted, and the newest log is written to.
+    /// Files are deleted, connections are used, and the newest log is written to.
     fn age(&mut self, now: f64) {
         let mut newest = None;
         for open in &self.open {
@@ -130,6 +133,10 @@ impl World {
             let Some(sample) = &mut self.table[fd as usize] else { continue };
             if open.life.what == What::Deleted && now - open.life.from >= NAMED_FOR {
                 sample.nlink = 0;
+            }
+            if open.life.what == What::Socket && open.life.moves {
+                sample.position +=
+                    if (now as u64 + sample.file).is_multiple_of(USED_EVERY) { 300 } else { 0 };
             }
             if open.life.what == What::Log {
                 newest = Some(fd);

@@ -27,7 +27,8 @@ const WAYS: [(&str, &[&str]); 2] =
 /// # Errors
 /// When cargo or leakwatch cannot be started, or the build fails.
 pub fn measure(rounds: u32) -> Result<String> {
-    let dir = tempfile::tempdir().context("cannot make a temporary directory")?;
+    // Not among temporary files, of which leakwatch would say who made them.
+    let dir = tempfile::tempdir_in(workspace::target()).context("cannot make a directory")?;
     write(dir.path())?;
     // The first one warms up.
     build(&dir, None)?;

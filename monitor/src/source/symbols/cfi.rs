@@ -18,6 +18,8 @@ type Bytes<'a> = EndianSlice<'a, LittleEndian>;
 const MAX_SECTION: u64 = 256 << 20;
 /// Operations of one expression, at most; compilers write four.
 const MAX_OPERATIONS: u32 = 1_000;
+/// Of an index, bytes: two numbers.
+const SMALLEST_ENTRY: usize = 4;
 /// As everywhere where Rust or C runs on 64 bits.
 const ADDRESS_SIZE: u8 = 8;
 
@@ -107,7 +109,10 @@ impl<'a> Tables<'a> {
         });
         let index = section(".eh_frame_hdr").and_then(|(address, data)| {
             bases = bases.clone().set_eh_frame_hdr(address);
-            EhFrameHdr::new(data, LittleEndian).parse(&bases, ADDRESS_SIZE).ok()
+            let index = EhFrameHdr::new(data, LittleEndian).parse(&bases, ADDRESS_SIZE).ok()?;
+            // gimli's search multiplies what the file gives as their number, unchecked.
+            let entries = index.table()?.iter(&bases).size_hint().1?;
+            (entries <= data.len() / SMALLEST_ENTRY).then_some(index)
         });
         let debug = section(".debug_frame").map(|(_, data)| {
             let mut frames = DebugFrame::new(data, LittleEndian);

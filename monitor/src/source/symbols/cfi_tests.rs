@@ -33,6 +33,21 @@ fn callers_are_found_by_each_kind_of_table() {
 }
 
 #[test]
+fn an_index_of_more_than_there_is_room_for_is_none() {
+    // Found by the fuzzer: its tables are damaged otherwise, too.
+    let trail = followed(seed!("index-of-more-than-there-is"));
+    assert_eq!(trail.addresses.len(), 2);
+    let (question, file) = question(seed!("frames")).unwrap();
+    let at = file.windows(4).position(|w| w == [1, 0x1b, 3, 0x3b]).expect("the index");
+    let mut more = file.to_vec();
+    // The number is of eight bytes, and the highest bits are set.
+    more[at + 2] = 4;
+    more[at + 8..at + 16].fill(0xff);
+    let trail = follow(&more[..], &question).unwrap();
+    assert_eq!((&trail.addresses[..], trail.end), (&THREE[..], End::Bottom));
+}
+
+#[test]
 fn code_that_nothing_describes_is_gone_through() {
     for (name, seed) in
         [("frame pointer", seed!("made")), ("return address nearby", seed!("made-frameless"))]

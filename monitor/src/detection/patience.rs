@@ -7,17 +7,17 @@
 use std::collections::HashMap;
 
 use crate::config::model::Detection;
+use crate::ledger::DAY;
 use crate::ledger::baseline::{Usual, about};
 use crate::ledger::process::{Held, Process};
 use crate::source::model::FdKind;
 
-/// A rise that takes little of the limit is confirmed after so many times `windows`: a day,
-/// which brings whatever a pool fills with.
-const PATIENCE: u64 = 48;
-
 /// Where no limit is known: the soft limit that Linux gives a process
 /// (`INR_OPEN_CUR` in `include/uapi/linux/fs.h`).
 const USUAL_LIMIT: u64 = 1024;
+
+/// More than the pools of servers are made to hold as they come: of servlet containers 200.
+const THREADS_OF_A_POOL: u64 = 201;
 
 /// A limit above it is no limit that somebody chose for what the process needs.
 const LARGE_LIMIT: u64 = 16_384;
@@ -45,6 +45,8 @@ pub(crate) struct Asked<'a> {
     pub rises: usize,
     /// So much of the limit is taken…
     pub share: f64,
+    /// …and no fewer than so many, unless that is more than half of it…
+    least: u64,
     /// …or it has gone on for so many windows of the config.
     pub patience: u64,
     /// How much a process, or its unit, may have.
@@ -57,7 +59,13 @@ impl<'a> Asked<'a> {
     /// Of what is no file cache.
     pub fn of(config: &Detection, limit: &'a dyn Fn(&Process) -> Option<u64>) -> Self {
         let rises = config.windows.max(1) as usize;
-        Self { rises, share: config.min_share, patience: patience(config), limit, usual: None }
+        let (share, patience) = (config.min_share, patience(config));
+        Self { rises, share, least: 0, patience, limit, usual: None }
+    }
+
+    /// Of threads, which a pool has by the hundred.
+    pub fn of_threads(config: &Detection, limit: &'a dyn Fn(&Process) -> Option<u64>) -> Self {
+        Self { least: THREADS_OF_A_POOL, ..Self::of(config, limit) }
     }
 
     /// With what is usual for a cohort.
@@ -86,14 +94,9 @@ impl<'a> Asked<'a> {
         doubt.is_none_or(|doubt| !doubt.starts_with(&known)).then_some(known)
     }
 
-    /// So many times as many windows, and as much of the limit.
+    /// So many times as many rises, and as much of the limit.
     pub fn times(self, windows: usize, share: f64) -> Self {
-        Self {
-            rises: self.rises * windows,
-            share: (self.share * share).min(1.0),
-            patience: self.patience * windows as u64,
-            ..self
-        }
+        Self { rises: self.rises * windows, share: (self.share * share).min(1.0), ..self }
     }
 
     /// The limit that a share is of.
@@ -103,7 +106,10 @@ impl<'a> Asked<'a> {
 
     /// So many are enough of it.
     pub fn enough(&self, p: &Process) -> u64 {
-        (self.share * self.limit(p) as f64).ceil() as u64
+        let (limit, share) = (self.limit(p), self.share * self.limit(p) as f64);
+        // With no share asked for, any number will do.
+        let least = if self.share > 0.0 { self.least.min(limit / 2) } else { 0 };
+        (share.ceil() as u64).max(least)
     }
 }
 
@@ -119,9 +125,13 @@ fn rested(usual: &Usual) -> String {
     }
 }
 
+/// A rise that takes little of the limit is confirmed after so many days: by the second, a
+/// service has seen each load twice, and a pool or cache that this fills is full.
+const PATIENCE: u64 = 2;
+
 /// Windows after which a rise is confirmed that takes little of the limit.
 pub(crate) fn patience(config: &Detection) -> u64 {
-    u64::from(config.windows.max(1)) * PATIENCE
+    u64::from(config.windows.max(1)) * u64::from(DAY) * PATIENCE
 }
 
 /// The limit that a share is of, where the process has this one.

@@ -84,8 +84,9 @@ pub(crate) fn find<'a>(
         };
         // What does not rise in the newest windows does not in more of them.
         let slopes = [asked.rises, long].into_iter().map_while(|rises| at(rises, Shape::Slope));
-        let longest = (level + 1 == LEVELS).then_some(asked.rises * STAIRS);
-        let stairs = longest.into_iter().filter_map(|rises| at(rises, Shape::Stairs));
+        let flight = asked.rises * STAIRS;
+        let flights = [flight, long.max(flight)].into_iter().filter(|_| level >= LANDING);
+        let stairs = flights.filter_map(|rises| at(rises, Shape::Stairs));
         for (rises, found) in slopes.chain(stairs) {
             let whole = level + 1 == LEVELS && rises == long;
             let lasted = whole || rises as u64 * windows_of(level) >= asked.patience;
@@ -100,8 +101,8 @@ pub(crate) fn find<'a>(
         }
     }
     let half = config.min_held.div_ceil(2).max(2);
-    let candidates = [(0, suspicion(config)), (1, asked.rises), (2, asked.rises)];
-    let mut found = candidates.into_iter().filter_map(|(level, rises)| {
+    let mut found = (0..LEVELS).filter_map(|level| {
+        let rises = if level == 0 { suspicion(config) } else { asked.rises };
         let found = Candidate::at(level, rises, Shape::Slope, half, tracks);
         found.filter(|c| level == 0 || c.lives().is_none())
     });
@@ -121,8 +122,10 @@ fn measure(level: usize) -> fn(&Mark) -> u32 {
 }
 
 /// What comes in batches stands between two of them: so many times as many windows are
-/// looked at for it.
+/// looked at for it…
 const STAIRS: usize = 2;
+/// …of this level, and longer ones.
+const LANDING: usize = 2;
 
 /// How a run rises.
 #[derive(Clone, Copy, PartialEq, Eq)]

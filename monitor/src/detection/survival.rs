@@ -38,17 +38,22 @@ impl Survival {
     }
 
     /// The upper bound of the first bucket by whose end at most `share` lives on;
-    /// `None` where more does for as long as was watched.
+    /// `None` where more does for as long as was watched, or than a bucket tells.
     pub fn until(&self, share: f64) -> Option<Duration> {
         let bucket = self.alive.iter().position(|alive| *alive <= share)?;
-        Some(Duration::from_micros(1_u64 << bucket.min(62)))
+        bound(bucket, self.alive.len())
     }
 }
 
-/// The upper bound of the bucket of the longest life that has ended.
+/// What the longest life that has ended lasted at least.
 pub(crate) fn longest(ended: &Lifetimes) -> Option<Duration> {
     let bucket = ended.buckets.iter().rposition(|n| *n > 0)?;
-    Some(Duration::from_micros(1_u64 << bucket.min(62)))
+    Some(Duration::from_micros((1_u64 << bucket.min(62)) / 2))
+}
+
+/// The upper bound of a bucket. The last one holds all that is longer than the one before.
+fn bound(bucket: usize, buckets: usize) -> Option<Duration> {
+    (bucket + 1 < buckets).then(|| Duration::from_micros(1_u64 << bucket.min(62)))
 }
 
 /// The bucket of the histogram: `i` is below `2^i` microseconds.
@@ -83,14 +88,23 @@ mod tests {
     }
 
     #[test]
+    fn the_last_bucket_has_no_upper_bound() {
+        let last = Lifetimes::default().buckets.len() - 1;
+        let lifetimes = ended(&[(3, 50), (last, 50)]);
+        let survival = Survival::estimate(&lifetimes, std::iter::empty());
+        assert_eq!(survival.until(0.5), Some(Duration::from_micros(8)));
+        assert_eq!(survival.until(0.05), None, "they may have lived for days");
+        assert_eq!(longest(&lifetimes), Some(Duration::from_micros(1 << (last - 1))));
+        assert_eq!(longest(&Lifetimes::default()), None);
+    }
+
+    #[test]
     fn what_is_open_keeps_the_estimate_up() {
         let lifetimes = ended(&[(10, 90)]);
         let open = || std::iter::repeat_n(Duration::from_secs(60), 10);
         assert_eq!(Survival::estimate(&lifetimes, open()).until(0.05), None);
         let alone = Survival::estimate(&lifetimes, std::iter::empty());
         assert_eq!(alone.until(0.05), Some(Duration::from_micros(1024)));
-        assert_eq!(longest(&ended(&[(3, 5), (12, 1)])), Some(Duration::from_micros(4096)));
-        assert_eq!(longest(&Lifetimes::default()), None);
         let nothing = Survival::estimate(&Lifetimes::default(), open());
         assert_eq!((nothing.completed, nothing.until(0.5)), (0, None));
     }

@@ -5,43 +5,111 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::model::Detection;
-use crate::ledger::REMEMBERED;
+use crate::ledger::late::Late;
 use crate::ledger::process::{Held, Process};
+use crate::ledger::{DAY, Ledger};
 use crate::text;
 
-/// They have come to the first after so many times `stale_after`, as far as can be waited
-/// for…
-const IN_TURN: u32 = 4;
+/// Who takes what it has in turns has come to the first after so many times `stale_after`, as
+/// far as can be waited for…
+pub(crate) const IN_TURN: u32 = 4;
+/// …who does so by the hour, after so many: two hours…
+pub(crate) const BY_THE_HOUR: u32 = 24;
+/// …who uses it for as long as a job or somebody's session takes, after so many: eight hours…
+pub(crate) const BY_THE_DAY: u32 = 96;
 /// …unless there are so many times `min_held`.
 const MANY: u64 = 4;
 
-/// Where one was closed for so many that wait, the others will be.
+/// So many times `windows` windows are the present: two hours.
+const LATELY: u32 = 4;
+/// Where one was closed lately for so many that wait, the others will be.
 const SHARE: usize = 8;
+/// Where one was closed within a day for so many that wait, those are overdue that have waited
+/// for longer…
+const SHARE_OF_DAY: usize = 16;
+/// …by so many times.
+const OVERDUE: u32 = 2;
 
 /// Nobody is going to come for these: the one that waits longest has waited for so long.
-pub(crate) fn past_turns(config: &Detection, longest: Duration, count: u64) -> bool {
-    longest >= config.stale_after * IN_TURN || count >= config.min_held * MANY
+pub(crate) fn past_turns(config: &Detection, turns: u32, longest: Duration, count: u64) -> bool {
+    longest >= config.stale_after * turns || count >= config.min_held * MANY
 }
 
-/// How many of the members' cohorts were closed late, as far as is remembered.
-pub(crate) fn closed_late<'a>(members: impl Iterator<Item = (&'a Process, &'a Held)>) -> usize {
-    let cohorts: BTreeMap<(u32, u32), &Process> =
-        members.map(|(p, h)| ((p.serial, h.slot), p)).collect();
-    let late = cohorts
-        .iter()
-        .map(|((_, slot), p)| p.closed_late.iter().filter(|(_, of)| of == slot).count());
-    late.sum()
+/// What was closed, or waited for, in the end, of the cohorts that something waits in.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    lately: usize,
+    in_a_day: usize,
+    longest: Duration,
 }
 
-/// So many closed late are enough to expect it of those that wait.
-pub(crate) fn comes(late: usize, waiting: usize) -> bool {
-    late > 0 && late * SHARE >= waiting
+impl Turns {
+    /// Of the members' cohorts.
+    pub fn of_descriptors<'a>(
+        ledger: &Ledger,
+        config: &Detection,
+        members: impl Iterator<Item = (&'a Process, &'a Held)>,
+    ) -> Self {
+        let cohorts: BTreeMap<(u32, u32), &Process> =
+            members.map(|(p, h)| ((p.serial, h.slot), p)).collect();
+        let late = cohorts
+            .iter()
+            .flat_map(|((_, slot), p)| p.closed_late.iter().filter(|late| late.slot == *slot));
+        Self::of(ledger, config, late)
+    }
+
+    /// Of parents' children.
+    pub fn of_children<'a>(
+        ledger: &Ledger,
+        config: &Detection,
+        parents: impl Iterator<Item = &'a Process>,
+    ) -> Self {
+        Self::of(ledger, config, parents.flat_map(|p| p.reaped_late.iter()))
+    }
+
+    fn of<'a>(ledger: &Ledger, config: &Detection, all: impl Iterator<Item = &'a Late>) -> Self {
+        let now = ledger.clock().boot;
+        let (lately, day) = (lately(config), lately(config) * (DAY / LATELY));
+        let mut turns = Self::default();
+        for late in all.filter(|late| now.since(late.at) <= day) {
+            turns.lately += usize::from(now.since(late.at) <= lately);
+            turns.in_a_day += 1;
+            turns.longest = turns.longest.max(late.waited);
+        }
+        turns
+    }
+
+    /// So many were closed lately that it can be expected of those that wait.
+    pub fn comes(&self, waiting: usize) -> bool {
+        self.lately > 0 && self.lately * SHARE >= waiting
+    }
+
+    /// Whether one that has waited for so long, of so many, has done so for longer than what
+    /// is closed in the end.
+    pub fn overdue(&self, waited: Duration, waiting: usize) -> bool {
+        let known = self.in_a_day > 0 && self.in_a_day * SHARE_OF_DAY >= waiting;
+        !known || waited > self.longest * OVERDUE
+    }
+
+    /// Why those that wait are no leak yet, in words; `closed` is what was done with others.
+    pub fn told(&self, config: &Detection, waiting: usize, closed: &str) -> String {
+        if self.comes(waiting) {
+            return format!(
+                "{} that had waited as long were {closed} in the last {}: the others may be, too",
+                self.lately,
+                text::duration(lately(config))
+            );
+        }
+        format!(
+            "{} that had waited, for up to {}, were {closed} in the last {}: only what has waited \
+             twice as long is held against it",
+            self.in_a_day,
+            text::duration(self.longest),
+            text::duration(lately(config) * (DAY / LATELY))
+        )
+    }
 }
 
-/// That it does, in words.
-pub(crate) fn told(config: &Detection, late: usize) -> String {
-    format!(
-        "{late} that had waited as long were closed in the last {}: the others may be, too",
-        text::duration(config.window * config.windows * REMEMBERED)
-    )
+fn lately(config: &Detection) -> Duration {
+    config.window * config.windows * LATELY
 }

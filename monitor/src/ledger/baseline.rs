@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::ledger::Ledger;
 use crate::ledger::invocation::UnitState;
 use crate::ledger::process::Process;
-use crate::ledger::track::{LEVELS, Mark, Track};
+use crate::ledger::track::{Mark, Track};
 use crate::source::model::{BootId, ExeFile, KernelStr};
 use crate::text;
 use crate::time::Boottime;
@@ -36,8 +36,8 @@ const AGREE: usize = 3;
 /// Smaller cohorts are not learned: nothing is ever said of them.
 const LEAST: u32 = 2;
 
-/// The longest windows: what rises in none of these does not rise for any rule.
-const LEVEL: usize = LEVELS - 1;
+/// Of windows of this level, eighty minutes.
+pub(crate) const LEVEL: usize = 2;
 
 /// A cohort, or the threads of like-named processes, of a unit: as verdicts name them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -73,9 +73,11 @@ impl Ledger {
             };
             let to = p.slot(kind, &template);
             moved[from as usize] = to;
-            let (from, to) = (&old[from as usize].track, &mut p.cohorts[to as usize].track);
-            to.add(from);
+            let (from, to) = (&old[from as usize], &mut p.cohorts[to as usize]);
+            to.track.add(&from.track);
+            to.lived.add(&from.lived);
         }
+        p.closed_late.renumber(|slot| moved.get(slot as usize).copied().unwrap_or(NO_SLOT));
         for h in p.held.iter_mut().filter(|h| h.slot != NO_SLOT) {
             h.slot = moved[h.slot as usize];
         }

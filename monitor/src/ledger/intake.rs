@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::ledger::Ledger;
 use crate::ledger::descriptions::Opening;
+use crate::ledger::late::Late;
 use crate::ledger::process::{Held, NO_SLOT, Process, Sight, held_flags};
 use crate::ledger::template;
 use crate::source::model::{FdBirth, FdKind, FdSample, FdTable, SocketState};
@@ -15,9 +16,6 @@ use crate::time::Boottime;
 
 /// The rule that judges floors: what it leaves out is not counted for one.
 const FLOOR_RULE: &str = "rising-floor";
-
-/// Most of [`Process::closed_late`]: who closes so many is no leak of fewer.
-const MOST_CLOSED_LATE: usize = 1024;
 
 /// The present census, as far as every process shares it.
 pub(super) struct Look {
@@ -33,7 +31,7 @@ pub(super) struct Look {
     pub window: Duration,
     /// A connection that is kept for so long after its peer has gone is kept late.
     pub stale_after: Duration,
-    /// How long it is remembered that such a one was closed.
+    /// How long it is remembered that one was closed.
     pub remembered: Duration,
 }
 
@@ -85,9 +83,7 @@ impl Ledger {
         if !fds.is_sorted_by_key(|f| f.fd) {
             fds.sort_by_key(|f| f.fd);
         }
-        while p.closed_late.front().is_some_and(|(at, _)| look.now.since(*at) > look.remembered) {
-            p.closed_late.pop_front();
-        }
+        p.closed_late.forget(look.now, look.remembered);
         p.listens.clear();
         p.listens
             .extend(fds.iter().filter_map(|f| f.socket.filter(|s| s.listens())).map(|s| s.port));
@@ -334,18 +330,23 @@ fn peer_gone(sample: &FdSample) -> bool {
 fn retire(p: &mut Process, gone: &Held, look: &Look) {
     if gone.slot != NO_SLOT {
         let (age, seen) = (look.now.since(gone.opened), look.now.since(gone.since));
-        p.cohorts[gone.slot as usize].track.retire(age, seen, look.window);
+        let cohort = &mut p.cohorts[gone.slot as usize];
+        cohort.track.retire(age, seen, look.window);
+        cohort.lived.push(look.now, age, look.remembered);
     }
-    if late(gone, look) && p.closed_late.len() < MOST_CLOSED_LATE {
-        p.closed_late.push_back((look.now, gone.slot));
+    if let Some(waited) = late(gone, look) {
+        let late = Late { at: look.now, slot: gone.slot, waited };
+        p.closed_late.push(late, look.remembered);
     }
 }
 
-/// Closed after all: it had waited so long that a rule may have held it against its process.
-fn late(gone: &Held, look: &Look) -> bool {
+/// For how long it had waited, where that is so long that a rule may have held it against
+/// its process.
+fn late(gone: &Held, look: &Look) -> Option<Duration> {
     let log = gone.kind == FdKind::Log && gone.is(held_flags::WRITABLE);
     let since = [gone.peer_gone, gone.deleted, if log { gone.moved } else { Boottime(0) }];
-    since.iter().any(|at| at.0 != 0 && look.now.since(*at) >= look.stale_after)
+    let waited = since.iter().filter(|at| at.0 != 0).map(|at| look.now.since(*at));
+    waited.max().filter(|waited| *waited >= look.stale_after)
 }
 
 /// The same opening, though more may be known of it by now.

@@ -7,7 +7,8 @@ use crate::attribution::managed::Managed;
 use crate::attribution::unit::{Unit, UnitKind};
 use crate::ledger::Ledger;
 use crate::ledger::invocation::{MainGone, SETTLING, UnitState};
-use crate::ledger::process::Process;
+use crate::ledger::late::Late;
+use crate::ledger::process::{NO_SLOT, Process};
 use crate::source::model::{KernelStr, Observation, ProcessId, ProcessSample, UNPLACED, UnitFlows};
 use crate::time::Boottime;
 
@@ -107,6 +108,18 @@ impl Ledger {
         p.ignored = self.patterns.ignored(&p.unit.name, None);
     }
 
+    /// Forgets a process. Where it had waited for its parent, that one came late.
+    fn bury(&mut self, id: &ProcessId, now: Boottime) {
+        let Some(gone) = self.processes.remove(id) else { return };
+        let (Some(since), Some(parent)) = (gone.zombie_since, gone.parent) else { return };
+        let (waited, remembered) = (now.since(since), self.remembered());
+        if waited >= self.stale_after
+            && let Some(parent) = self.processes.get_mut(&parent)
+        {
+            parent.reaped_late.push(Late { at: now, slot: NO_SLOT, waited }, remembered);
+        }
+    }
+
     /// Ends and begins lives after the processes of a census are in.
     pub(super) fn take_lives(
         &mut self,
@@ -136,7 +149,7 @@ impl Ledger {
         self.renew(managed, ids, now);
         self.join(now);
         for id in gone {
-            self.processes.remove(&id);
+            self.bury(&id, now);
         }
         self.forks[1] = std::mem::take(&mut self.forks[0]);
 

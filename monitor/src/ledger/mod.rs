@@ -10,6 +10,7 @@ mod collapse;
 mod descriptions;
 mod intake;
 pub(crate) mod invocation;
+pub(crate) mod late;
 mod lives;
 mod managed;
 mod openers;
@@ -38,14 +39,17 @@ use crate::ledger::invocation::UnitState;
 use crate::ledger::openers::Openers;
 use crate::ledger::patterns::Patterns;
 use crate::ledger::process::{Held, Process};
-use crate::ledger::track::{LEVELS, Window};
+use crate::ledger::track::Window;
 use crate::source::model::{
     Depth, FdTable, KernelStr, Observation, Opener, OpenerKey, ProcessId, TaskEvent, UnitFlows,
 };
 use crate::time::{Boottime, ClockPair};
 
-/// So many times `windows` windows it is remembered that what had waited long was closed.
-pub(crate) const REMEMBERED: u32 = 4;
+/// So many times `windows` windows are a day.
+pub(crate) const DAY: u32 = 48;
+
+/// Days for which it is remembered what was closed, and how old it was.
+pub(crate) const REMEMBERED: u32 = 3;
 
 /// Forks remembered between two censuses, to know the parent of a process
 /// whose parent has gone by then.
@@ -201,7 +205,7 @@ impl Ledger {
             probes: both,
             window: self.window.length(),
             stale_after: self.stale_after,
-            remembered: self.window.length() * self.windows * REMEMBERED,
+            remembered: self.remembered(),
         };
         self.descriptions.begin(whole);
         for (sample, id) in obs.processes.iter().zip(&ids) {
@@ -237,7 +241,7 @@ impl Ledger {
         self.previous = Some(obs.began);
         self.clock = obs.at;
         self.weigh(turned);
-        if turned.is_some() && self.window.ended(LEVELS - 1) {
+        if turned.is_some() && self.window.ended(baseline::LEVEL) {
             self.learn();
         }
     }
@@ -269,6 +273,11 @@ impl Ledger {
     /// units past those that they can tell apart.
     pub fn unplaced(&self) -> Option<&UnitFlows> {
         self.unplaced.as_ref()
+    }
+
+    /// How long it is remembered what was closed.
+    pub(crate) fn remembered(&self) -> Duration {
+        self.window.length() * self.windows * DAY * REMEMBERED
     }
 
     /// Both clocks at the last census.

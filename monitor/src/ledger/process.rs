@@ -1,10 +1,11 @@
 //! What the ledger keeps of a process and of its descriptors.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::attribution::unit::Unit;
 use crate::ledger::asynctasks::Tasks;
+use crate::ledger::late::{Latecomers, Longest};
 use crate::ledger::patterns::RuleSet;
 use crate::ledger::track::{Cohort, End, LEVELS, Track, Window, windows_of};
 use crate::source::model::{
@@ -183,9 +184,11 @@ pub(crate) struct Process {
     pub sight: Sight,
     /// Begin and end of the last census that saw each of them.
     pub detailed: Option<(Boottime, Boottime)>,
-    /// When it closed what had waited for `stale_after` (connections without a peer, deleted
-    /// files, logs that nobody wrote to), in the last windows, and of which slot.
-    pub closed_late: VecDeque<(Boottime, u32)>,
+    /// What it closed in the last day that had waited for `stale_after`: connections without
+    /// a peer, deleted files, logs that nobody wrote to.
+    pub closed_late: Latecomers,
+    /// Children that it reaped so late.
+    pub reaped_late: Latecomers,
     /// Ports that it listens on.
     pub listens: Vec<u16>,
     /// Descriptors, by number.
@@ -236,7 +239,8 @@ impl Process {
             max_fds: sample.max_fds,
             sight: Sight::Denied,
             detailed: None,
-            closed_late: VecDeque::new(),
+            closed_late: Latecomers::default(),
+            reaped_late: Latecomers::default(),
             listens: Vec::new(),
             held: Vec::new(),
             cohorts: Vec::new(),
@@ -279,7 +283,8 @@ impl Process {
         for (level, windows) in track.levels.iter_mut().zip(self.windows) {
             level.marks.resize(windows, Default::default());
         }
-        let cohort = Cohort { template: Arc::clone(template), track };
+        let lived = Longest::default();
+        let cohort = Cohort { template: Arc::clone(template), track, lived };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.cohorts[slot as usize] = cohort;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::ledger::late::Longest;
 use crate::time::Boottime;
 
 /// Fewest censuses that make a window. With fewer, a "lowest count" is a
@@ -13,9 +14,9 @@ const CENSUSES_PER_WINDOW: u32 = 3;
 /// Most windows that any history keeps, whatever the config asks for.
 const MAX_MARKS: usize = 512;
 
-/// Lengths of windows: the config's, and two longer ones, for what grows by less than
+/// Lengths of windows: the config's, and three longer ones, for what grows by less than
 /// one in a window.
-pub(crate) const LEVELS: usize = 3;
+pub(crate) const LEVELS: usize = 4;
 
 /// Windows of one level that make one of the next.
 const LONGER: u64 = 4;
@@ -177,6 +178,8 @@ pub(crate) struct Cohort {
     pub template: Arc<str>,
     /// Its count.
     pub track: Track,
+    /// How old members were that were closed in the last day.
+    pub lived: Longest,
 }
 
 /// The window that all tracks share.

@@ -3,7 +3,8 @@
 //! generated ones, `small` what the suite judges of it.
 //!
 //! Real programs and servers need root, and as long as the slowest of them. `--keep DIR`
-//! leaves their traces there, as `real.trace` and `servers.trace`, for `leakwatch replay`.
+//! leaves their traces there, as `real.trace` and `servers.trace`, for `leakwatch replay`;
+//! those of generated cases as `NAME.trace`.
 
 use std::fs;
 use std::io::Write;
@@ -40,7 +41,7 @@ fn main() -> Result<()> {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let row = judged(case);
+                    let row = judged(case, keep.as_deref());
                     done.lock().expect("no thread fails").push(row);
                 }
             });
@@ -83,7 +84,12 @@ fn recorded(cases: Vec<Label>, keep: Option<&Path>) -> Result<Vec<Row>> {
     Ok(cases.into_iter().map(|case| row(case, &said, None)).collect())
 }
 
-fn judged(case: &Label) -> Result<Row> {
+fn judged(case: &Label, keep: Option<&Path>) -> Result<Row> {
     let trace = generate::trace(case)?;
+    if let Some(dir) = keep {
+        let file = dir.join(&case.name).with_extension("trace");
+        fs::write(&file, &trace.bytes)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
     Ok(row(case.clone(), &judge(&trace.bytes)?, Some(&trace.leaked)))
 }

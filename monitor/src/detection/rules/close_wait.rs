@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Strength, named};
 use crate::detection::rules::leaves_out;
-use crate::detection::turns::{self, past_turns};
+use crate::detection::turns::{IN_TURN, Turns, past_turns};
 use crate::detection::verdict::Rule;
 use crate::ledger::Ledger;
 use crate::ledger::process::{Held, Process};
@@ -67,19 +67,22 @@ fn verdict(
     let seen: Vec<_> =
         members.iter().copied().filter(|(p, h)| alone(p, h) >= config.stale_after).collect();
     // A pool finds out when it next takes them, and closes each in the end.
-    let late = turns::closed_late(members.iter().copied());
-    let lives = turns::comes(late, seen.len());
+    let turns = Turns::of_descriptors(ledger, config, members.iter().copied());
+    let is_overdue = |(p, h): &(&Process, &Held)| turns.overdue(alone(p, h), seen.len());
+    let overdue: Vec<_> = seen.iter().copied().filter(is_overdue).collect();
+    let enough =
+        |of: &[(&Process, &Held)]| of.len() as u64 >= config.min_held && times(of).len() >= HABIT;
+    let lives = turns.comes(seen.len()) || (enough(&seen) && !enough(&overdue));
     let longest = seen.iter().map(|(p, h)| alone(p, h)).max().unwrap_or_default();
-    let enough = seen.len() as u64 >= config.min_held && times(&seen).len() >= HABIT;
-    let patient = past_turns(config, longest, seen.len() as u64);
-    let (strength, members) = if enough && patient && !lives {
+    let patient = past_turns(config, IN_TURN, longest, seen.len() as u64);
+    let (strength, members) = if enough(&seen) && patient && !lives {
         (Strength::Confirms, &seen[..])
     } else if members.len() as u64 >= config.min_held.div_ceil(2) {
         (Strength::Suspects, members)
     } else {
         return None;
     };
-    let (held, times) = (members.len(), times(members));
+    let (held, waiting, times) = (members.len(), seen.len(), times(members));
     let mut finding = Finding::of_descriptors(ledger, RULE, strength, cohort.to_owned(), members)?;
     let (oldest, newest) = (times.first()?, times.last()?);
     let (p, _) = members.iter().max_by_key(|(p, h)| (alone(p, h), p.id, h.fd))?;
@@ -96,7 +99,7 @@ fn verdict(
     )];
     finding.withdraws = lives;
     if lives {
-        finding.evidence.push(turns::told(config, late));
+        finding.evidence.push(turns.told(config, waiting, "closed"));
     }
     Some(finding)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Strength, named};
 use crate::detection::rules::leaves_out;
-use crate::detection::turns;
+use crate::detection::turns::{BY_THE_DAY, Turns, past_turns};
 use crate::detection::verdict::Rule;
 use crate::ledger::Ledger;
 use crate::ledger::patterns::log_family;
@@ -106,12 +106,19 @@ fn verdict(
         .any(|(_, h)| h.kind == FdKind::Log && (h.disk_bytes > 0 || h.size > 0));
     let waits = |of: &[(&Process, &Held)]| of.iter().filter(|m| ripe(m)).count();
     // What is deleted in use and closed in the end is temporary, however long it is used.
-    let late = turns::closed_late(members.iter().copied());
-    let lives = !log_with_bytes && turns::comes(late, waits(members));
+    let turns = Turns::of_descriptors(ledger, config, members.iter().copied());
+    let waiting = waits(members);
+    let overdue = members
+        .iter()
+        .filter(|m| ripe(m))
+        .filter(|(p, h)| turns.overdue(p.seen_at().since(h.deleted), waiting))
+        .count();
+    let lives =
+        !log_with_bytes && (turns.comes(waiting) || (waiting >= min_held && overdue < min_held));
     let many = |of: &[(&Process, &Held)]| {
         let longest = of.iter().map(|(p, h)| quiet(p, h)).max().unwrap_or_default();
         let waits = waits(of);
-        waits >= min_held && !lives && turns::past_turns(config, longest, waits as u64)
+        waits >= min_held && !lives && past_turns(config, BY_THE_DAY, longest, waits as u64)
     };
     let is_log = plain.iter().any(|(_, h)| h.kind == FdKind::Log);
     let strength = if log_with_bytes || many(&plain) || (many(&scratch) && times.len() >= HABIT) {
@@ -149,7 +156,7 @@ fn verdict(
     )];
     finding.withdraws = lives;
     if lives {
-        finding.evidence.push(turns::told(config, late));
+        finding.evidence.push(turns.told(config, waiting, "closed"));
     }
     Some(finding)
 }
@@ -279,7 +286,10 @@ mod tests {
         assert!(!w.ever_confirmed(), "{:#?}", w.changes);
         let leak = w.only();
         assert!(leak.evidence.iter().any(|e| e.ends_with("the others may be, too")), "{leak:#?}");
-        w.looks(160);
+        // Of a hundred seconds each, none for so long.
+        w.looks(540);
+        assert_eq!(w.only().state, State::Suspected);
+        w.looks(40);
         let leak = w.only();
         assert_eq!((leak.state, leak.held), (State::Confirmed, 10), "the last are kept");
     }
@@ -293,9 +303,9 @@ mod tests {
             w.unlink(&path);
             w.looks(2);
         }
-        w.looks(8);
+        w.looks(550);
         assert_eq!(w.ask(judge), [(Strength::Suspects, 8)], "who needs them may come yet");
-        w.looks(16);
+        w.looks(30);
         assert_eq!(w.ask(judge), [(Strength::Confirms, 8)]);
     }
 }

@@ -56,7 +56,7 @@ fn threads(
         (p.threads.count.saturating_sub(p.fewest_threads), std::cmp::Reverse(p.id))
     })?;
     let limit = |_: &Process| unit.tasks_max;
-    let asked = Asked::of(config, &limit);
+    let asked = Asked::of_threads(config, &limit);
     let found = rise::find(ledger, config, &asked, &[(owner, &balance.track)])?;
     let comm = text::printable(owner.comm.as_bytes());
     let mut finding = Finding::of_processes(

@@ -291,7 +291,7 @@ mod tests {
         }
         let leak = w.only();
         assert_eq!(leak.state, State::Suspected, "{leak:#?}");
-        let doubt = "it may be a pool that fills: confirmed from 64 on, or after 96 min";
+        let doubt = "it may be a pool that fills: confirmed from 64 on, or after 3.2 h";
         assert!(leak.evidence.iter().any(|e| e == doubt), "{:?}", leak.evidence);
         for _ in 0..24 {
             w.connect(p);
@@ -333,9 +333,9 @@ mod tests {
     #[test]
     fn what_grows_for_very_long_needs_no_share() {
         let (mut w, p) = patient();
-        // One in four minutes, for three hours.
-        for i in 0..180 * 12 {
-            if i % 48 == 0 {
+        // One in five minutes, for five hours.
+        for i in 0..300 * 12 {
+            if i % 60 == 0 {
                 w.connect(p);
             }
             w.look();
@@ -344,7 +344,7 @@ mod tests {
         assert_eq!(leak.state, State::Confirmed, "{leak:#?}");
         let first = &leak.evidence[0];
         assert!(first.contains("open all through a window rose"), "{first}");
-        assert!(first.contains("windows of 8 min"), "{first}");
+        assert!(first.contains("windows of 32 min"), "{first}");
         let confirmed = w.changes.iter().find(|c| c.to == State::Confirmed).unwrap();
         assert!(confirmed.leak.held < 64, "{}", confirmed.leak.held);
     }

@@ -23,7 +23,7 @@ pub fn judge(ledger: &Ledger, config: &Detection, _now: Boottime) -> Vec<Finding
         .into_iter()
         .filter_map(|((_, _, comm), tracks)| {
             let limit = |p: &Process| ledger.unit(&p.unit.name)?.tasks_max;
-            let mut asked = Asked::of(config, &limit);
+            let mut asked = Asked::of_threads(config, &limit);
             let mut found = rise::find(ledger, config, &asked, &tracks)?;
             let usual = ledger.usual(&tracks.first()?.0.unit.name, "thread", &comm);
             if usual.is_some() {
@@ -91,6 +91,25 @@ mod tests {
         assert!(w.open_leaks().is_empty());
         let resolved = &w.changes.last().unwrap().leak;
         assert!(resolved.evidence.last().unwrap().contains("the invocation ended at"));
+    }
+
+    #[test]
+    fn a_pool_of_two_hundred_is_none() {
+        let mut config = crate::ledger::testing::config();
+        config.detection.min_share = 0.0625;
+        let mut w = World::with(config);
+        let p = w.spawn(("app.service", UnitKind::Service), 1, "/usr/bin/app");
+        w.looks(20);
+        for i in 0..240_u32 {
+            w.process(p).threads = 1 + i;
+            w.look();
+            assert!(i > 200 || !w.ever_confirmed(), "{i}");
+        }
+        let leak = w.only();
+        assert_eq!(leak.state, State::Confirmed, "{leak:#?}");
+        let first = &w.changes.iter().find(|c| c.to == State::Confirmed).unwrap().leak;
+        // What stays of them is one window old.
+        assert!((201..=213).contains(&first.held), "{}", first.held);
     }
 
     #[test]

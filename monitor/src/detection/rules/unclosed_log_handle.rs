@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Strength, named};
 use crate::detection::rules::leaves_out;
-use crate::detection::turns;
+use crate::detection::turns::Turns;
 use crate::detection::verdict::Rule;
 use crate::ledger::Ledger;
 use crate::ledger::patterns::log_family;
@@ -32,6 +32,7 @@ struct Shelf<'a> {
     /// Oldest first, one per open file description.
     handles: Vec<&'a Held>,
     stale: Vec<&'a Held>,
+    turns: Turns,
 }
 
 /// Judges every process.
@@ -44,15 +45,17 @@ pub fn judge(ledger: &Ledger, config: &Detection, _now: Boottime) -> Vec<Finding
     let mut cohorts: BTreeMap<(&str, u64, String), Vec<Shelf<'_>>> = BTreeMap::new();
     for p in processes {
         for (cohort, handles) in shelves(ledger, p) {
-            let stale = stale(config, &handles, p, &by_serial)
+            let stale: Vec<_> = stale(config, &handles, p, &by_serial)
                 .into_iter()
                 .filter(|h| {
                     let shared = ledger.exact_files() && h.is(held_flags::SHARED);
                     !shared || counted.insert((h.file, h.inode))
                 })
                 .collect();
+            let waiting = stale.iter().map(|h| (p, *h));
+            let turns = Turns::of_descriptors(ledger, config, waiting);
             let key = (&*p.unit.name, p.invocation, cohort);
-            cohorts.entry(key).or_default().push(Shelf { process: p, handles, stale });
+            cohorts.entry(key).or_default().push(Shelf { process: p, handles, stale, turns });
         }
     }
     cohorts
@@ -77,10 +80,11 @@ fn verdict(
     let mut finding = Finding::of_descriptors(ledger, RULE, strength, cohort, &members)?;
     finding.evidence =
         judged.iter().take(MAX_SENTENCES).map(|(_, s)| s.sentence(ledger.clock().boot)).collect();
-    finding.withdraws = judged.iter().all(|(_, s)| s.lives());
-    if finding.withdraws {
-        let late = judged.iter().map(|(_, s)| s.late()).sum();
-        finding.evidence.push(turns::told(config, late));
+    finding.withdraws = judged.iter().all(|(_, s)| s.lives(config));
+    if finding.withdraws
+        && let Some((_, s)) = judged.first()
+    {
+        finding.evidence.push(s.turns.told(config, s.stale.len(), "closed"));
     }
     let grown: Vec<_> = judged.iter().flat_map(|(_, s)| s.grown()).collect();
     if let Some(first) = grown.iter().map(|h| h.since).min() {
@@ -198,18 +202,16 @@ impl<'a> Shelf<'a> {
         let old = self.stale.iter().filter(|h| h.is(held_flags::FIRST_LOOK)).count();
         let same_log = self.repeats() >= min_held
             && ((times >= 2 && grown >= min_held) || (times >= 1 && old >= min_held));
-        let confirmed = stale >= min_held && (times >= HABIT || same_log) && !self.lives();
+        let confirmed = stale >= min_held && (times >= HABIT || same_log) && !self.lives(config);
         Some(if confirmed { Strength::Confirms } else { Strength::Suspects })
     }
 
-    /// Stale ones that were closed after all.
-    fn late(&self) -> usize {
-        turns::closed_late(self.stale.iter().map(|h| (self.process, *h)))
-    }
-
     /// Each is for somebody who lives as long: a session, a job.
-    fn lives(&self) -> bool {
-        turns::comes(self.late(), self.stale.len())
+    fn lives(&self, config: &Detection) -> bool {
+        let (waiting, min_held) = (self.stale.len(), config.min_held);
+        let is_overdue = |h: &&&Held| self.turns.overdue(idle(self.process, h), waiting);
+        let overdue = self.stale.iter().filter(is_overdue).count() as u64;
+        self.turns.comes(waiting) || (waiting as u64 >= min_held && overdue < min_held)
     }
 
     fn sentence(&self, now: Boottime) -> String {
@@ -369,7 +371,27 @@ mod tests {
     #[test]
     fn innocents() {
         type Act = fn(&mut World, u32);
-        let table: [(&str, Act); 5] = [
+        let table: [(&str, Act); 6] = [
+            (
+                "seldom used handles of workers, replaced in turn, and more of them by day",
+                |w, p| {
+                    let open = |w: &mut World, n| -> Vec<u32> {
+                        (0..n).map(|_| w.open(p, "/srv/logs/app.log")).collect()
+                    };
+                    let mut handles = std::collections::VecDeque::from(open(w, 12));
+                    let mut by_day = Vec::new();
+                    for i in 0..40 {
+                        w.looks(30);
+                        w.close(p, handles.pop_front().unwrap());
+                        handles.extend(open(w, 1));
+                        match i % 10 {
+                            2 => by_day = open(w, 8),
+                            8 => by_day.drain(..).for_each(|fd| w.close(p, fd)),
+                            _ => {}
+                        }
+                    }
+                },
+            ),
             ("a handle per thread, opened at once", |w, p| {
                 (0..8).for_each(|_| _ = w.open(p, "/srv/logs/app.log"));
                 w.looks(100);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Member, Strength, named};
 use crate::detection::rules::leaves_out_unit;
-use crate::detection::turns::past_turns;
+use crate::detection::turns::{BY_THE_HOUR, Turns, past_turns};
 use crate::detection::verdict::{Resource, Rule};
 use crate::ledger::Ledger;
 use crate::ledger::process::Process;
@@ -58,13 +58,23 @@ fn verdict(
     parents: &[(&Process, Vec<&Process>)],
 ) -> Option<Finding> {
     let age = |z: &Process| z.zombie_since.map_or(Duration::ZERO, |at| now.since(at));
-    // Some parents reap in batches, so their oldest must be truly old.
-    let confirmed = parents.iter().any(|(_, zombies)| {
-        let (longest, count) = (zombies.iter().map(|z| age(z)).max(), zombies.len() as u64);
+    let turns = Turns::of_children(ledger, config, parents.iter().map(|(p, _)| *p));
+    // Some parents wait for their children when they next start one, as many do by the hour.
+    let ripe = |zombies: &[&Process]| {
+        let longest = zombies.iter().map(|z| age(z)).max().unwrap_or_default();
+        let count = zombies.len() as u64;
         count >= config.min_held
-            && longest.is_some_and(|l| l >= config.stale_after && past_turns(config, l, count))
-    });
-    let strength = if confirmed { Strength::Confirms } else { Strength::Suspects };
+            && longest >= config.stale_after
+            && past_turns(config, BY_THE_HOUR, longest, count)
+    };
+    let in_turn = |zombies: &[&Process]| {
+        let is_overdue = |z: &&&Process| turns.overdue(age(z), zombies.len());
+        let overdue = zombies.iter().filter(is_overdue).count() as u64;
+        turns.comes(zombies.len()) || overdue < config.min_held
+    };
+    let ripe: Vec<_> = parents.iter().filter(|(_, zombies)| ripe(zombies)).collect();
+    let lives = ripe.iter().all(|(_, zombies)| in_turn(zombies));
+    let strength = if lives { Strength::Suspects } else { Strength::Confirms };
     let all: Vec<&Process> = parents.iter().flat_map(|(_, z)| z.iter().copied()).collect();
     let (owner, _) = parents.first()?;
     let cohort = format!("zombies of {comm}");
@@ -87,6 +97,10 @@ fn verdict(
             )
         })
         .collect();
+    finding.withdraws = lives && !ripe.is_empty();
+    if finding.withdraws {
+        finding.evidence.push(turns.told(config, all.len(), "reaped"));
+    }
     Some(finding)
 }
 
@@ -122,7 +136,9 @@ mod tests {
         assert!(w.open_leaks().is_empty(), "every child is a zombie for a moment");
         w.looks(6);
         assert_eq!(w.only().state, State::Suspected, "some parents reap in batches");
-        w.looks(18);
+        w.looks(130);
+        assert_eq!(w.only().state, State::Suspected, "some of them by the hour");
+        w.looks(10);
         let leak = w.only();
         assert_eq!(
             (leak.state, leak.held, leak.resource),
@@ -131,7 +147,7 @@ mod tests {
         assert_eq!(leak.examples.len(), 7);
         assert_eq!(
             leak.evidence,
-            ["7 ended children of app[100] not reaped, the oldest for 2 min"]
+            ["7 ended children of app[100] not reaped, the oldest for 12 min"]
         );
         let members = w.docket.members(&leak.id);
         assert_eq!(members.iter().map(|m| m.id.pid).collect::<Vec<_>>(), [p]);
@@ -148,6 +164,35 @@ mod tests {
         zombies(&mut w, p, 20);
         w.looks(8);
         assert_eq!((w.only().state, w.only().held), (State::Confirmed, 20));
+    }
+
+    #[test]
+    fn who_reaps_by_the_hour_is_expected_to() {
+        let mut w = World::new();
+        let p = w.spawn(APP, 1, "/usr/bin/app");
+        for n in [7, 25, 25] {
+            let all = zombies(&mut w, p, n);
+            w.looks(120);
+            all.into_iter().for_each(|z| w.exit(z));
+            w.looks(2);
+        }
+        assert!(!w.ever_confirmed(), "{:#?}", w.changes);
+        // Those that it never comes for are overdue once they have waited twice as long.
+        zombies(&mut w, p, 25);
+        w.looks(90);
+        assert_eq!(
+            w.only().evidence[1],
+            "25 that had waited as long were reaped in the last 8 min: the others may be, too"
+        );
+        w.looks(140);
+        assert_eq!(w.only().state, State::Suspected);
+        assert_eq!(
+            w.only().evidence[1],
+            "57 that had waited, for up to 10 min, were reaped in the last 96 min: only what has \
+             waited twice as long is held against it"
+        );
+        w.looks(20);
+        assert_eq!(w.only().state, State::Confirmed, "{:#?}", w.only());
     }
 
     #[test]

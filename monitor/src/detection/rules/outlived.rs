@@ -59,6 +59,8 @@ impl Lives {
         match usual {
             Some(usual) if oldest.is_none_or(|oldest| oldest < usual.old) => Some(usual),
             Some(usual) => Some(Self::oldest(ledger, config, oldest?, members).unwrap_or(usual)),
+            // Elsewhere in the unit some may have lived for longer. Of a cohort of which none
+            // was closed nothing tells how old they get: it may be a pool.
             None => Self::oldest(ledger, config, oldest?.max(longest(kind.0)?), members),
         }
     }

@@ -50,11 +50,15 @@ impl Turns {
         config: &Detection,
         members: impl Iterator<Item = (&'a Process, &'a Held)>,
     ) -> Self {
-        let cohorts: BTreeMap<(u32, u32), &Process> =
-            members.map(|(p, h)| ((p.serial, h.slot), p)).collect();
-        let late = cohorts
-            .iter()
-            .flat_map(|((_, slot), p)| p.closed_late.iter().filter(|late| late.slot == *slot));
+        let cohorts: BTreeMap<(u32, u32), (&Process, &Held)> =
+            members.map(|(p, h)| ((p.serial, h.slot), (p, h))).collect();
+        let late = cohorts.into_values().flat_map(|(p, h)| {
+            let template = p.cohorts.get(h.slot as usize).map(|c| &*c.template);
+            let cohort = template.map(|template| (h.kind, template));
+            p.closed_late
+                .iter()
+                .filter(move |late| late.cohort.as_ref().map(|(k, t)| (*k, &**t)) == cohort)
+        });
         Self::of(ledger, config, late)
     }
 

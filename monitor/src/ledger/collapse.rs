@@ -77,7 +77,12 @@ impl Ledger {
             to.track.add(&from.track);
             to.lived.add(&from.lived);
         }
-        p.closed_late.renumber(|slot| moved.get(slot as usize).copied().unwrap_or(NO_SLOT));
+        let mut late = std::mem::take(&mut p.closed_late);
+        late.rename(|template| {
+            let new = self.units.get(&p.unit.name)?.collapsed_to(template)?;
+            Some(self.intern(&new))
+        });
+        p.closed_late = late;
         for h in p.held.iter_mut().filter(|h| h.slot != NO_SLOT) {
             h.slot = moved[h.slot as usize];
         }

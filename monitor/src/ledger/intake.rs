@@ -335,7 +335,9 @@ fn retire(p: &mut Process, gone: &Held, look: &Look) {
         cohort.lived.push(look.now, age, look.remembered);
     }
     if let Some(waited) = late(gone, look) {
-        let late = Late { at: look.now, slot: gone.slot, waited };
+        let cohort = p.cohorts.get(gone.slot as usize);
+        let cohort = cohort.map(|c| (gone.kind, Arc::clone(&c.template)));
+        let late = Late { at: look.now, cohort, waited };
         p.closed_late.push(late, look.remembered);
     }
 }

@@ -1,8 +1,10 @@
 //! What was seen to in the end, and how late.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::source::model::FdKind;
 use crate::time::Boottime;
 
 /// Most that are remembered of a process, the newest: who closes so many is no leak of fewer.
@@ -12,12 +14,13 @@ const MOST_LATE: usize = 1024;
 const MOST_LENGTHS: usize = 64;
 
 /// Something that had waited for `stale_after` or longer, and waits no more.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Late {
     /// The census that found that.
     pub at: Boottime,
-    /// Slot of its cohort; without a meaning for children.
-    pub slot: u32,
+    /// Its cohort, which may be gone by now and come again; `None` of a child, and of what
+    /// is counted for no floor.
+    pub cohort: Option<(FdKind, Arc<str>)>,
     /// For how long it had waited.
     pub waited: Duration,
 }
@@ -48,9 +51,13 @@ impl Latecomers {
         self.0.iter()
     }
 
-    /// Gives them other slots.
-    pub fn renumber(&mut self, slot: impl Fn(u32) -> u32) {
-        self.0.iter_mut().for_each(|late| late.slot = slot(late.slot));
+    /// Gives their cohorts other names, where they have some.
+    pub fn rename(&mut self, mut name: impl FnMut(&str) -> Option<Arc<str>>) {
+        for (_, template) in self.0.iter_mut().filter_map(|late| late.cohort.as_mut()) {
+            if let Some(new) = name(template) {
+                *template = new;
+            }
+        }
     }
 }
 
@@ -133,12 +140,14 @@ mod tests {
     fn the_newest_latecomers_stay() {
         let mut all = Latecomers::default();
         for i in 0..2000 {
-            all.push(Late { at: at(i), slot: 1, waited: s(1) }, s(10_000));
+            let cohort = Some((FdKind::Log, Arc::from(if i % 2 == 0 { "a" } else { "b" })));
+            all.push(Late { at: at(i), cohort, waited: s(1) }, s(10_000));
         }
         assert_eq!(all.iter().count(), MOST_LATE);
         assert_eq!(all.iter().last().map(|l| l.at), Some(at(1999)));
-        all.renumber(|slot| slot + 1);
-        all.forget(at(1999), s(10));
-        assert_eq!(all.iter().map(|l| l.slot).collect::<Vec<_>>(), [2; 11]);
+        all.rename(|name| (name == "a").then(|| Arc::from("c")));
+        all.forget(at(1999), s(3));
+        let names: Vec<_> = all.iter().map(|l| &*l.cohort.as_ref().unwrap().1).collect();
+        assert_eq!(names, ["c", "b", "c", "b"]);
     }
 }

@@ -8,7 +8,7 @@ use crate::attribution::unit::{Unit, UnitKind};
 use crate::ledger::Ledger;
 use crate::ledger::invocation::{MainGone, SETTLING, UnitState};
 use crate::ledger::late::Late;
-use crate::ledger::process::{NO_SLOT, Process};
+use crate::ledger::process::Process;
 use crate::source::model::{KernelStr, Observation, ProcessId, ProcessSample, UNPLACED, UnitFlows};
 use crate::time::Boottime;
 
@@ -89,6 +89,7 @@ impl Ledger {
                 p.warm_from = now;
                 p.fewest_threads = sample.threads;
                 p.forget_windows();
+                p.forget_closed();
             }
             p.exe = sample.exe.clone();
             p.exe_file = sample.exe_file;
@@ -116,7 +117,7 @@ impl Ledger {
         if waited >= self.stale_after
             && let Some(parent) = self.processes.get_mut(&parent)
         {
-            parent.reaped_late.push(Late { at: now, slot: NO_SLOT, waited }, remembered);
+            parent.reaped_late.push(Late { at: now, cohort: None, waited }, remembered);
         }
     }
 

@@ -308,6 +308,12 @@ impl Process {
         self.cohorts.iter_mut().for_each(|c| c.track.forget());
     }
 
+    /// Forgets what was closed: another program did that.
+    pub fn forget_closed(&mut self) {
+        (self.closed_late, self.reaped_late) = Default::default();
+        self.cohorts.iter_mut().for_each(|c| c.lived = Longest::default());
+    }
+
     /// Ends a window that was seen whole, and the longer ones that end with it.
     pub fn close_window(&mut self, window: &Window) {
         self.in_a_row += 1;

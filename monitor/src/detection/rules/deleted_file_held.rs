@@ -294,6 +294,29 @@ mod tests {
         assert_eq!((leak.state, leak.held), (State::Confirmed, 10), "the last are kept");
     }
 
+    /// So many files are deleted in use, and closed after so many looks.
+    fn use_deleted(w: &mut World, p: u32, dir: &str, n: usize, looks: usize) {
+        let paths: Vec<String> = (0..n).map(|i| format!("/srv/{dir}/part-{i}.csv")).collect();
+        let fds: Vec<u32> = paths.iter().map(|path| w.open(p, path)).collect();
+        w.look();
+        paths.iter().for_each(|path| w.unlink(path));
+        w.looks(looks);
+        fds.into_iter().for_each(|fd| w.close(p, fd));
+        // Long enough for the cohort to be forgotten.
+        w.looks(100);
+    }
+
+    #[test]
+    fn who_comes_by_day_is_remembered_over_a_night_without_work() {
+        let (mut w, p, _) = daemon("/srv/data");
+        use_deleted(&mut w, p, "a", 10, 60);
+        use_deleted(&mut w, p, "a", 30, 60);
+        assert!(!w.ever_confirmed(), "{:#?}", w.changes);
+        // That says nothing of another cohort, whatever takes the place of the first.
+        use_deleted(&mut w, p, "b", 30, 60);
+        assert!(w.ever_confirmed());
+    }
+
     #[test]
     fn scratch_that_grows_and_grows_is_a_leak() {
         let (mut w, p, _) = daemon("/srv/data");

@@ -32,7 +32,8 @@ const EXCEPTIONS: f64 = 0.05;
 /// So many times as old as that is far from all others: buckets are powers of two.
 const FAR: u32 = 8;
 /// The mean life is not longer than that of the oldest of many, so of those that are older one
-/// ends in such a time on the mean; none does in so many of them once in 20,000 times.
+/// ends in such a time on the mean; none does in so many of them once in 20,000 times. Where few
+/// were closed it may be longer: then patience is what guards.
 const BEYOND: f64 = 10.0;
 type Members<'a> = Vec<(&'a Process, &'a Held)>;
 
@@ -173,8 +174,7 @@ fn verdict(
     let came: BTreeSet<u64> = outlived.iter().map(|(_, h)| h.opened.0 / window).collect();
     let windows = u64::from(config.windows.max(1));
     let closed = closed_when_old(&outlived, old);
-    let none_closed =
-        closed == 0 && oldest_closed(ledger, &outlived).is_none_or(|oldest| oldest < old);
+    let none_closed = oldest_closed(ledger, &outlived).is_none_or(|oldest| oldest < old);
     let beyond: Duration =
         outlived.iter().map(|(p, h)| p.seen_at().since(h.opened).saturating_sub(old)).sum();
     let enough = held >= config.min_held && beyond >= lives.beyond;

@@ -111,6 +111,14 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// Of what says as much of the same, the first.
+    pub(crate) fn stronger(best: Option<Self>, other: Self) -> Option<Self> {
+        match best {
+            Some(best) if best.strength >= other.strength => Some(best),
+            _ => Some(other),
+        }
+    }
+
     /// A finding about descriptors; the caller adds evidence.
     pub(crate) fn of_descriptors(
         ledger: &Ledger,

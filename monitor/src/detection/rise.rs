@@ -111,7 +111,7 @@ pub(crate) fn find<'a>(
 }
 
 /// All of them now.
-fn count(tracks: &[(&Process, &Track)]) -> u64 {
+pub(crate) fn count(tracks: &[(&Process, &Track)]) -> u64 {
     tracks.iter().map(|(_, t)| u64::from(t.count)).sum()
 }
 

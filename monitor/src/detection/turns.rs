@@ -5,15 +5,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::model::Detection;
+use crate::detection::patience::limited;
 use crate::ledger::late::Late;
 use crate::ledger::process::{Held, Process};
 use crate::ledger::{DAY, Ledger};
 use crate::text;
 
-/// Who takes what it has in turns has come to the first after so many times `stale_after`, as
-/// far as can be waited for…
-pub(crate) const IN_TURN: u32 = 4;
-/// …who does so by the hour, after so many: two hours…
+/// Who comes to what it has by the hour, or when it next needs it, has come to the first after
+/// so many times `stale_after`: two hours…
 pub(crate) const BY_THE_HOUR: u32 = 24;
 /// …who uses it for as long as a job or somebody's session takes, after so many: eight hours…
 pub(crate) const BY_THE_DAY: u32 = 96;
@@ -30,9 +29,30 @@ const SHARE_OF_DAY: usize = 16;
 /// …by so many times.
 const OVERDUE: u32 = 2;
 
-/// Nobody is going to come for these: the one that waits longest has waited for so long.
-pub(crate) fn past_turns(config: &Detection, turns: u32, longest: Duration, count: u64) -> bool {
-    longest >= config.stale_after * turns || count >= config.min_held * MANY
+/// Nobody is going to come for these: the one that waits longest has waited for so long, or
+/// they are `enough` to be sure.
+pub(crate) fn past_turns(
+    config: &Detection,
+    turns: u32,
+    longest: Duration,
+    (count, enough): (u64, u64),
+) -> bool {
+    longest >= config.stale_after * turns || count >= enough
+}
+
+/// So many are never waited for together, where each takes room on a disk.
+pub(crate) fn many(config: &Detection) -> u64 {
+    config.min_held * MANY
+}
+
+/// So many take a share of the limit that a number alone needs, too.
+pub(crate) fn share_of(config: &Detection, limit: Option<u64>) -> u64 {
+    ((config.min_share * limited(limit) as f64).ceil() as u64).max(many(config))
+}
+
+/// The lowest limit of these processes.
+pub(crate) fn lowest_limit<'a>(members: impl Iterator<Item = &'a Process>) -> Option<u64> {
+    members.filter_map(|p| p.max_fds).min()
 }
 
 /// What was closed, or waited for, in the end, of the cohorts that something waits in.

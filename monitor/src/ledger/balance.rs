@@ -86,20 +86,27 @@ impl Balance {
         self.seen.1 as f64 / f64::from(self.seen.0.max(1))
     }
 
-    /// Ends the window, where the probes have counted all through it.
-    fn turn(&mut self, flow: Option<&Flow>, window: &Window, lasted: Duration) {
+    /// Ends the window, where the probes have counted all through it; the lives that ended
+    /// in it.
+    fn turn(
+        &mut self,
+        flow: Option<&Flow>,
+        window: &Window,
+        lasted: Duration,
+    ) -> Option<Lifetimes> {
         let ended = self.before.take().zip(flow).map(|(before, now)| {
             let mut ended = now.clone();
             ended.subtract(&before);
             ended.lifetimes
         });
-        let quick = ended.filter(|ended| is_quick(ended, window.length()));
+        let quick = ended.as_ref().filter(|ended| is_quick(ended, window.length()));
         match quick.filter(|_| self.seen.0 > 0) {
-            Some(ended) => self.close(&ended, window, lasted),
+            Some(ended) => self.close(ended, window, lasted),
             None => self.forget(),
         }
         self.seen = (0, 0);
         self.before = flow.cloned();
+        ended
     }
 
     fn close(&mut self, ended: &Lifetimes, window: &Window, lasted: Duration) {
@@ -140,12 +147,23 @@ fn whole(excess: f64) -> u32 {
 
 /// Nearly all of them ended within a window.
 fn is_quick(ended: &Lifetimes, window: Duration) -> bool {
-    let window = u64::try_from(window.as_micros()).unwrap_or(u64::MAX);
-    // The upper bound of bucket i is 2^i microseconds.
-    let within = (u64::BITS - window.leading_zeros()) as usize;
+    // A bucket later: those of the window's own are within it, for all that is known.
+    let long: u64 = ended.buckets.iter().skip(bucket(window) + 1).sum();
     let all: u64 = ended.buckets.iter().sum();
-    let long: u64 = ended.buckets.iter().skip(within).sum();
     long as f64 <= all as f64 * LONG
+}
+
+/// How many may have lived for longer than that. The last bucket has no upper bound.
+fn longer(ended: &Lifetimes, than: Duration) -> u32 {
+    let buckets = &ended.buckets;
+    let long: u64 = buckets.iter().skip(bucket(than).min(buckets.len() - 1)).sum();
+    u32::try_from(long).unwrap_or(u32::MAX)
+}
+
+/// Which bucket such a life falls into: bucket i is below 2^i microseconds.
+fn bucket(life: Duration) -> usize {
+    let life = u64::try_from(life.as_micros()).unwrap_or(u64::MAX);
+    (u64::BITS - life.leading_zeros()) as usize
 }
 
 impl Ledger {
@@ -161,6 +179,7 @@ impl Ledger {
         }
         let (window, clock, warmup) = (&self.window, self.clock.boot, self.warmup);
         let lasted = turned.unwrap_or_else(|| clock.since(window.began()));
+        let mut ended_threads = Vec::new();
         for (name, unit) in &mut self.units {
             let Some(flows) = &unit.flows else {
                 unit.balances.clear();
@@ -175,8 +194,32 @@ impl Ledger {
                 balance.see(open.get(subject).copied().unwrap_or(0), flow, lasted);
                 if turned.is_some() {
                     let warm = clock.since(unit.started) >= warmup + lasted;
-                    balance.turn(flow.filter(|_| warm), window, lasted);
+                    let ended = balance.turn(flow.filter(|_| warm), window, lasted);
+                    if let (Subject::Threads, Some(ended)) = (subject, ended) {
+                        ended_threads.push((Arc::clone(name), ended));
+                    }
                 }
+            }
+        }
+        for (unit, ended) in &ended_threads {
+            self.retire_threads(unit, ended);
+        }
+    }
+
+    /// Notes the threads of a unit that have ended in the window just closed. Whose they were
+    /// the probes do not say: they are taken for those of the process that has most.
+    fn retire_threads(&mut self, unit: &str, ended: &Lifetimes) {
+        let (window, processes) = (&self.window, self.processes.values_mut());
+        let of_unit = processes.filter(|p| p.alive() && *p.unit.name == *unit);
+        let Some(p) = of_unit.max_by_key(|p| p.threads.count) else { return };
+        for (level, of) in p.threads.levels.iter_mut().enumerate() {
+            let number = longer(ended, window.length() * windows_of(level) as u32);
+            let closed = window.ended(level).then(|| of.marks.back_mut());
+            // A longer window that was not seen whole has left no mark.
+            let whole = p.in_a_row >= windows_of(level);
+            let mark = closed.map_or(Some(&mut of.present), |mark| mark.filter(|_| whole));
+            if let Some(mark) = mark {
+                mark.retire(number, 0);
             }
         }
     }

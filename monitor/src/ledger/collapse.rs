@@ -61,6 +61,7 @@ impl Ledger {
     /// Rebuilds the cohorts of a process under their new names. The floor of a
     /// union is at least the sum of the floors, so history stays sound.
     fn merge_cohorts(&mut self, p: &mut Process) {
+        p.parts.clear();
         let old = std::mem::take(&mut p.cohorts);
         let slots = std::mem::take(&mut p.slots);
         p.free.clear();

@@ -97,7 +97,7 @@ impl Ledger {
         let mut before = before.into_iter().peekable();
         for sample in fds {
             while let Some(gone) = before.next_if(|b| b.fd < sample.fd) {
-                retire(p, &gone, look);
+                self.retire(p, &gone, look);
             }
             let old = before.next_if(|b| b.fd == sample.fd);
             let reopened = |b: &Held| {
@@ -116,7 +116,7 @@ impl Ledger {
                 }
                 old => {
                     if let Some(old) = &old {
-                        retire(p, old, look);
+                        self.retire(p, old, look);
                     }
                     // Thousands of handles on one path are classified once.
                     let same_as_last = held
@@ -136,7 +136,7 @@ impl Ledger {
             held.push(h);
         }
         for gone in before {
-            retire(p, &gone, look);
+            self.retire(p, &gone, look);
         }
         p.held = held;
         p.reclassify = false;
@@ -171,6 +171,7 @@ impl Ledger {
             known.stack = now.stack;
         }
         if h.position != sample.position {
+            p.parts.wake(&h, look.now.since(h.moved), look.window);
             (h.position, h.moved) = (sample.position, look.now);
         }
         if h.size != sample.size {
@@ -299,6 +300,23 @@ impl Ledger {
         h.slot = p.slot(h.kind, &template);
     }
 
+    /// Notes that a descriptor has gone.
+    fn retire(&self, p: &mut Process, gone: &Held, look: &Look) {
+        if gone.slot != NO_SLOT {
+            let (age, seen) = (look.now.since(gone.opened), look.now.since(gone.since));
+            p.parts.retire(gone, self.openers.function(p.id, gone), look.now, look.window);
+            let cohort = &mut p.cohorts[gone.slot as usize];
+            cohort.track.retire(age, seen, look.window);
+            cohort.lived.push(look.now, age, look.remembered);
+        }
+        if let Some(waited) = late(gone, look) {
+            let cohort = p.cohorts.get(gone.slot as usize);
+            let cohort = cohort.map(|c| (gone.kind, Arc::clone(&c.template)));
+            let late = Late { at: look.now, cohort, waited };
+            p.closed_late.push(late, look.remembered);
+        }
+    }
+
     /// One copy of each template.
     pub(super) fn intern(&mut self, template: &str) -> Arc<str> {
         if let Some(known) = self.templates.get(template) {
@@ -324,22 +342,6 @@ fn peer(sample: &FdSample) -> u32 {
 
 fn peer_gone(sample: &FdSample) -> bool {
     sample.socket.is_some_and(SocketState::close_wait)
-}
-
-/// Notes that a descriptor has gone.
-fn retire(p: &mut Process, gone: &Held, look: &Look) {
-    if gone.slot != NO_SLOT {
-        let (age, seen) = (look.now.since(gone.opened), look.now.since(gone.since));
-        let cohort = &mut p.cohorts[gone.slot as usize];
-        cohort.track.retire(age, seen, look.window);
-        cohort.lived.push(look.now, age, look.remembered);
-    }
-    if let Some(waited) = late(gone, look) {
-        let cohort = p.cohorts.get(gone.slot as usize);
-        let cohort = cohort.map(|c| (gone.kind, Arc::clone(&c.template)));
-        let late = Late { at: look.now, cohort, waited };
-        p.closed_late.push(late, look.remembered);
-    }
 }
 
 /// For how long it had waited, where that is so long that a rule may have held it against

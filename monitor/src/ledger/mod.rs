@@ -15,6 +15,7 @@ mod lives;
 mod managed;
 mod openers;
 pub(crate) mod orphans;
+pub(crate) mod parts;
 pub(crate) mod patterns;
 pub(crate) mod process;
 pub(crate) mod template;
@@ -334,6 +335,11 @@ impl Ledger {
         self.stacks.get(&id).map(Vec::as_slice)
     }
 
+    /// The function of the program that has opened a descriptor, as soon as it is known.
+    pub(crate) fn opened_by(&self, p: &Process, held: &Held) -> Option<&Arc<str>> {
+        self.openers.function(p.id, held)
+    }
+
     /// The same, looked up: as soon as it is.
     pub(crate) fn opener(&self, key: OpenerKey) -> Option<&Arc<Opener>> {
         self.openers.get(key)
@@ -363,7 +369,7 @@ impl Ledger {
             // Seen whole, warm, and in detail: else its floor says nothing.
             let whole = p.first_seen <= began && p.alive() && p.sight != process::Sight::Denied;
             if whole && began >= p.warm_from + warmup {
-                p.close_window(&self.window);
+                p.close_window(&self.window, &self.openers, now);
                 p.close_tasks(&self.window, warmup);
             } else {
                 p.forget_windows();

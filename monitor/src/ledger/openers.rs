@@ -3,14 +3,30 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use crate::source::model::{Opener, OpenerKey, ProcessId, ProcessSample};
+use crate::ledger::process::Held;
+use crate::source::model::{Opener, OpenerKey, ProcessId, ProcessSample, Role};
 
 /// Openers kept at most, each of some KiB. Verdicts keep copies of their own.
 const MAX_OPENERS: usize = 1_024;
 
 /// By process and stack.
 #[derive(Default)]
-pub(super) struct Openers(BTreeMap<OpenerKey, Arc<Opener>>);
+pub(crate) struct Openers(BTreeMap<OpenerKey, Known>);
+
+/// What is known of a stack.
+struct Known {
+    opener: Arc<Opener>,
+    /// The program's own function that has opened, where it is known by name.
+    function: Option<Arc<str>>,
+}
+
+impl Known {
+    fn of(opener: Arc<Opener>) -> (OpenerKey, Self) {
+        let own = opener.frames.iter().find(|f| f.role == Role::Opener);
+        let function = own.map(|f| f.function.as_str().into());
+        (opener.key(), Self { opener, function })
+    }
+}
 
 impl Openers {
     /// Takes in what is new. Those of processes that have gone stay as long as there
@@ -19,7 +35,7 @@ impl Openers {
         if new.is_empty() {
             return;
         }
-        self.0.extend(new.into_iter().map(|o| (o.key(), o)));
+        self.0.extend(new.into_iter().map(Known::of));
         if self.0.len() > MAX_OPENERS {
             let living: HashSet<ProcessId> = living.iter().map(|p| p.id).collect();
             self.0.retain(|(id, _), _| living.contains(id));
@@ -30,7 +46,12 @@ impl Openers {
     }
 
     pub(super) fn get(&self, key: OpenerKey) -> Option<&Arc<Opener>> {
-        self.0.get(&key)
+        self.0.get(&key).map(|known| &known.opener)
+    }
+
+    /// The function that has opened a descriptor of a process, where it is known.
+    pub(super) fn function(&self, id: ProcessId, held: &Held) -> Option<&Arc<str>> {
+        self.0.get(&(id, held.birth?.stack?))?.function.as_ref()
     }
 }
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use crate::attribution::unit::Unit;
 use crate::ledger::asynctasks::Tasks;
 use crate::ledger::late::{Latecomers, Longest};
+use crate::ledger::openers::Openers;
+use crate::ledger::parts::{Closing, Parts};
 use crate::ledger::patterns::RuleSet;
 use crate::ledger::track::{Cohort, End, LEVELS, Track, Window, windows_of};
 use crate::source::model::{
@@ -195,6 +197,8 @@ pub(crate) struct Process {
     pub held: Vec<Held>,
     /// Cohorts by slot.
     pub cohorts: Vec<Cohort>,
+    /// Parts of them.
+    pub parts: Parts,
     /// Slot of each cohort.
     pub slots: BTreeMap<(FdKind, Arc<str>), u32>,
     /// Slots that may be used again.
@@ -244,6 +248,7 @@ impl Process {
             listens: Vec::new(),
             held: Vec::new(),
             cohorts: Vec::new(),
+            parts: Parts::default(),
             slots: BTreeMap::new(),
             free: Vec::new(),
             total: Track::default(),
@@ -306,6 +311,7 @@ impl Process {
         self.threads.forget();
         self.tasks.iter_mut().for_each(Tasks::forget);
         self.cohorts.iter_mut().for_each(|c| c.track.forget());
+        self.parts.clear();
     }
 
     /// Forgets what was closed: another program did that.
@@ -315,7 +321,7 @@ impl Process {
     }
 
     /// Ends a window that was seen whole, and the longer ones that end with it.
-    pub fn close_window(&mut self, window: &Window) {
+    pub fn close_window(&mut self, window: &Window, openers: &Openers, now: Boottime) {
         self.in_a_row += 1;
         let ends = std::array::from_fn(|level| match window.ends_with(level) {
             true if self.in_a_row >= windows_of(level) => End::Whole,
@@ -335,6 +341,11 @@ impl Process {
         for (cohort, survivors) in self.cohorts.iter_mut().zip(survivors) {
             cohort.track.close(survivors, ends, window.keep);
         }
+        self.parts.close(
+            self.id,
+            &self.held,
+            &Closing { window, now, ends, windows: self.windows, openers },
+        );
         self.total.close(all, ends, window.keep);
         // They have no identity: as many as there always were.
         let floor = self.threads.levels[0].present.floor;
@@ -362,5 +373,6 @@ impl Process {
         for c in &mut self.cohorts {
             c.track.open();
         }
+        self.parts.open();
     }
 }

@@ -47,7 +47,7 @@ impl Mark {
         self.retire(other.retired, other.oldest_retired);
     }
 
-    fn retire(&mut self, members: u32, oldest: u32) {
+    pub(super) fn retire(&mut self, members: u32, oldest: u32) {
         self.retired += members;
         self.oldest_retired = self.oldest_retired.max(oldest);
     }
@@ -63,7 +63,7 @@ pub(crate) struct Level {
 }
 
 impl Level {
-    fn push(&mut self, survivors: u32, keep: usize) {
+    pub(super) fn push(&mut self, survivors: u32, keep: usize) {
         while self.marks.len() >= keep {
             self.marks.pop_front();
         }
@@ -186,6 +186,7 @@ pub(crate) struct Cohort {
 #[derive(Debug)]
 pub(crate) struct Window {
     length: Duration,
+    windows: u32,
     index: u64,
     censuses: u32,
     /// Windows of the config that have ended.
@@ -205,6 +206,7 @@ impl Window {
         let keep = (3 * windows as usize + 2).min(MAX_MARKS);
         Self {
             length,
+            windows,
             index: 0,
             censuses: 0,
             closed: 0,
@@ -237,6 +239,11 @@ impl Window {
     /// How long one is.
     pub fn length(&self) -> Duration {
         self.length
+    }
+
+    /// What was used within so long is in use.
+    pub fn lately(&self) -> Duration {
+        self.length * self.windows.max(1)
     }
 
     /// Counts a census; true where it ends the window.

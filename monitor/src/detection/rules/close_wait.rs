@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Strength, named};
 use crate::detection::rules::leaves_out;
-use crate::detection::turns::{IN_TURN, Turns, past_turns};
+use crate::detection::turns::{BY_THE_HOUR, Turns, lowest_limit, past_turns, share_of};
 use crate::detection::verdict::Rule;
 use crate::ledger::Ledger;
 use crate::ledger::process::{Held, Process};
@@ -74,7 +74,8 @@ fn verdict(
         |of: &[(&Process, &Held)]| of.len() as u64 >= config.min_held && times(of).len() >= HABIT;
     let lives = turns.comes(seen.len()) || (enough(&seen) && !enough(&overdue));
     let longest = seen.iter().map(|(p, h)| alone(p, h)).max().unwrap_or_default();
-    let patient = past_turns(config, IN_TURN, longest, seen.len() as u64);
+    let enough_of = share_of(config, lowest_limit(seen.iter().map(|(p, _)| *p)));
+    let patient = past_turns(config, BY_THE_HOUR, longest, (seen.len() as u64, enough_of));
     let (strength, members) = if enough(&seen) && patient && !lives {
         (Strength::Confirms, &seen[..])
     } else if members.len() as u64 >= config.min_held.div_ceil(2) {
@@ -138,7 +139,9 @@ mod tests {
             w.look();
         }
         assert!(!w.ever_confirmed(), "a pool may yet find out");
-        w.looks(12);
+        w.looks(120);
+        assert!(!w.ever_confirmed());
+        w.looks(24);
         let leak = w.only();
         assert_eq!((leak.state, leak.held, &*leak.kind), (State::Confirmed, 8, "socket"));
         assert_eq!((&*leak.cohort, &leak.rules[..]), ("tcp", &[RULE][..]));
@@ -225,7 +228,7 @@ mod tests {
             w.look();
         }
         w.same.insert(p);
-        w.looks(20);
+        w.looks(140);
         assert_eq!(w.ask(judge), [(Strength::Suspects, 5)]);
         assert!(!w.ever_confirmed());
         w.same.clear();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Strength, named};
 use crate::detection::rules::leaves_out;
-use crate::detection::turns::{BY_THE_DAY, Turns, past_turns};
+use crate::detection::turns::{BY_THE_DAY, Turns, many as enough, past_turns};
 use crate::detection::verdict::Rule;
 use crate::ledger::Ledger;
 use crate::ledger::patterns::log_family;
@@ -118,7 +118,8 @@ fn verdict(
     let many = |of: &[(&Process, &Held)]| {
         let longest = of.iter().map(|(p, h)| quiet(p, h)).max().unwrap_or_default();
         let waits = waits(of);
-        waits >= min_held && !lives && past_turns(config, BY_THE_DAY, longest, waits as u64)
+        let count = (waits as u64, enough(config));
+        waits >= min_held && !lives && past_turns(config, BY_THE_DAY, longest, count)
     };
     let is_log = plain.iter().any(|(_, h)| h.kind == FdKind::Log);
     let strength = if log_with_bytes || many(&plain) || (many(&scratch) && times.len() >= HABIT) {

@@ -16,6 +16,7 @@ use crate::detection::usage::Usage;
 use crate::detection::verdict::Rule;
 use crate::ledger::Ledger;
 use crate::ledger::balance::as_probes_say;
+use crate::ledger::parts::Part;
 use crate::ledger::process::{Held, Process, held_flags};
 use crate::ledger::track::Cohort;
 use crate::source::model::{FdKind, Lifetimes};
@@ -149,10 +150,21 @@ pub fn judge(ledger: &Ledger, config: &Detection, now: Boottime) -> Vec<Finding>
         }
         for ((_, template), members) in cohorts {
             let lives = Lives::of(ledger, config, (&ended, &survival), &members);
-            findings.extend(lives.and_then(|l| verdict(ledger, config, template, &members, &l)));
+            let Some(lives) = lives else { continue };
+            // What nobody uses may be few beside those that are used.
+            let unused = unused(ledger, &members);
+            let parts = [&members, &unused].into_iter();
+            let parts = parts.filter_map(|of| verdict(ledger, config, template, of, &lives));
+            findings.extend(parts.fold(None, Finding::stronger));
         }
     }
     findings
+}
+
+fn unused<'a>(ledger: &Ledger, members: &[(&'a Process, &'a Held)]) -> Members<'a> {
+    let lately = ledger.window().lately();
+    let unused = |(p, h): &&(&Process, &Held)| Part::Unused.has(h, None, p.seen_at(), lately);
+    members.iter().filter(unused).copied().collect()
 }
 
 fn verdict(

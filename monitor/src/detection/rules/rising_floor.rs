@@ -2,12 +2,13 @@
 //! Statistical.
 
 use crate::config::model::Detection;
-use crate::detection::finding::Finding;
+use crate::detection::finding::{Finding, Strength};
 use crate::detection::patience::{Asked, CACHE_SHARE, CACHE_WINDOWS, may_be_cache};
 use crate::detection::rise::{self, Rise, Tracks};
 use crate::detection::usage::Usage;
 use crate::detection::verdict::Rule;
 use crate::ledger::Ledger;
+use crate::ledger::parts::Part;
 use crate::ledger::process::{Held, Process};
 use crate::source::model::FdKind;
 use crate::text;
@@ -15,401 +16,145 @@ use crate::time::Boottime;
 
 const RULE: Rule = Rule::RisingFloor;
 
-/// Judges every cohort.
+/// Judges every cohort, and the parts of those that are not confirmed as a whole.
 pub fn judge(ledger: &Ledger, config: &Detection, _now: Boottime) -> Vec<Finding> {
     let tracks = ledger.processes().flat_map(|p| {
         p.slots.iter().filter_map(move |((kind, template), slot)| {
             Some((p, (*kind, &**template), &p.cohorts.get(*slot as usize)?.track))
         })
     });
+    let parts = ledger.processes().flat_map(|p| {
+        p.slots.iter().flat_map(move |((kind, template), slot)| {
+            p.parts.of(*slot).map(move |(part, track)| (p, (*kind, &**template, part), track))
+        })
+    });
+    let parts = rise::grouped(parts);
     rise::grouped(tracks)
         .into_iter()
-        .filter_map(|((_, _, (kind, template)), tracks)| {
-            verdict(ledger, config, kind, template, &tracks)
+        .filter_map(|((unit, life, (kind, template)), tracks)| {
+            let whole = Cohort { kind, template, part: None };
+            let found = whole.judge(ledger, config, &tracks, &tracks);
+            if found.as_ref().is_some_and(|f| f.strength == Strength::Confirms) {
+                return found;
+            }
+            let first = (unit, life, (kind, template, &Part::Unused));
+            parts
+                .range(first..)
+                .take_while(|((u, l, (k, t, _)), _)| {
+                    (*u, *l, *k, *t) == (unit, life, kind, template)
+                })
+                .filter_map(|((.., (_, _, part)), of)| {
+                    Cohort { part: Some(part), ..whole }.judge(ledger, config, of, &tracks)
+                })
+                .fold(found, Finding::stronger)
         })
         .collect()
 }
 
-fn verdict(
-    ledger: &Ledger,
-    config: &Detection,
+/// What is judged.
+#[derive(Clone, Copy)]
+struct Cohort<'a> {
     kind: FdKind,
-    template: &str,
-    tracks: &Tracks<'_>,
-) -> Option<Finding> {
-    // Most cohorts have too little history or stand still: cheap to pass over.
-    if tracks.iter().all(|(_, t)| t.marks().len() < 2 || t.count < 2) {
-        return None;
-    }
-    let mut asked = Asked::of(config, &|p| p.max_fds);
-    let mut found = rise::find(ledger, config, &asked, tracks)?;
-    let members = members(&found.processes, kind, template, ledger);
-    let usage = Usage::of(ledger, config, &members);
-    if may_be_cache(&members) || usage.mostly() {
-        asked = asked.times(CACHE_WINDOWS, CACHE_SHARE);
-        found = rise::find(ledger, config, &asked, tracks)?;
-    }
-    // Seldom needed, and not for nothing.
-    let usual = ledger.usual(&tracks.first()?.0.unit.name, kind.as_str(), template);
-    if usual.is_some() {
-        asked = asked.beside(usual);
-        found = rise::find(ledger, config, &asked, tracks)?;
-    }
-    let mut finding =
-        Finding::of_descriptors(ledger, RULE, found.strength, template.to_owned(), &members)?;
-    finding.growth_per_hour = found.per_hour;
-    finding.evidence = vec![sentence(ledger, &found, kind, template)];
-    finding.evidence.extend(asked.beside_doubt(found.doubt.as_deref()));
-    finding.evidence.extend(found.doubt);
-    finding.evidence.extend(usage.told());
-    Some(finding)
+    template: &'a str,
+    part: Option<&'a Part>,
 }
 
-/// Members that have been there for a whole window: what comes and goes with
-/// the load is not leaked.
-fn members<'a>(
-    processes: &[&'a Process],
-    kind: FdKind,
-    template: &str,
-    ledger: &Ledger,
-) -> Vec<(&'a Process, &'a Held)> {
-    let began = ledger.clock().boot - ledger.window().length();
-    let mut members = Vec::new();
-    for p in processes {
-        let slot = p.slots.iter().find(|((k, t), _)| *k == kind && **t == *template);
-        let Some((_, slot)) = slot else { continue };
+impl Cohort<'_> {
+    /// By its tracks, and those of the cohort that it may be a part of.
+    fn judge(
+        &self,
+        ledger: &Ledger,
+        config: &Detection,
+        tracks: &Tracks<'_>,
+        whole: &Tracks<'_>,
+    ) -> Option<Finding> {
+        // Most cohorts have too little history or stand still: cheap to pass over.
+        if tracks.iter().all(|(_, t)| t.marks().len() < 2 || t.count < 2) {
+            return None;
+        }
+        let mut asked = Asked::of(config, &|p| p.max_fds);
+        let mut found = rise::find(ledger, config, &asked, tracks)?;
+        let members = self.members(&found.processes, ledger);
+        let usage = Usage::of(ledger, config, &members);
+        if may_be_cache(&members) || usage.mostly() {
+            asked = asked.times(CACHE_WINDOWS, CACHE_SHARE);
+            found = rise::find(ledger, config, &asked, tracks)?;
+        }
+        // Seldom needed, and not for nothing.
+        let usual = ledger.usual(&tracks.first()?.0.unit.name, self.kind.as_str(), self.template);
+        if usual.is_some() {
+            asked = asked.beside(usual);
+            if self.part.is_some() && asked.expects(rise::count(whole)).is_some() {
+                return None;
+            }
+            found = rise::find(ledger, config, &asked, tracks)?;
+        }
+        let cohort = self.template.to_owned();
+        let mut finding = Finding::of_descriptors(ledger, RULE, found.strength, cohort, &members)?;
+        finding.growth_per_hour = found.per_hour;
+        finding.evidence = vec![self.sentence(ledger, &found)];
+        finding.evidence.extend(asked.beside_doubt(found.doubt.as_deref()));
+        finding.evidence.extend(found.doubt);
+        finding.evidence.extend(usage.told());
+        Some(finding)
+    }
+
+    /// Members that have been there for a whole window: what comes and goes with
+    /// the load is not leaked.
+    fn members<'a>(
+        &self,
+        processes: &[&'a Process],
+        ledger: &Ledger,
+    ) -> Vec<(&'a Process, &'a Held)> {
+        let began = ledger.clock().boot - ledger.window().length();
+        let mut members = Vec::new();
+        for p in processes {
+            let slot = p.slots.iter().find(|((k, t), _)| *k == self.kind && **t == *self.template);
+            let Some((_, slot)) = slot else { continue };
+            let old = p.held.iter().filter(|h| h.slot == *slot && h.since <= began);
+            members.extend(old.filter(|h| self.has(ledger, p, h)).map(|h| (*p, h)));
+        }
         members
-            .extend(p.held.iter().filter(|h| h.slot == *slot && h.since <= began).map(|h| (*p, h)));
     }
-    members
-}
 
-fn sentence(ledger: &Ledger, found: &Rise<'_>, kind: FdKind, template: &str) -> String {
-    let (first, last) = found.ends();
-    let rises = found.counts.windows(2).filter(|w| w[1] > w[0]).count();
-    let windows = found.counts.len().saturating_sub(1);
-    let length = text::duration(found.window);
-    let whose = found.whose();
-    let what = if kind.as_str() == template {
-        kind.as_str().to_owned()
-    } else {
-        format!("{kind} {template}")
-    };
-    if found.window > ledger.window().length() {
-        return format!(
-            "the number of {what} in {whose} that were open all through a window rose from {first} to {last} in {rises} of the last {windows} windows of {length}"
-        );
+    fn has(&self, ledger: &Ledger, p: &Process, h: &Held) -> bool {
+        let (by, lately) = (ledger.opened_by(p, h), ledger.window().lately());
+        self.part.is_none_or(|part| part.has(h, by, p.seen_at(), lately))
     }
-    format!(
-        "the lowest number of {what} open in {whose} rose from {first} to {last} in {rises} of the last {windows} windows of {length}; {} of them were open all through the newest",
-        found.survivors,
-    )
+
+    fn sentence(&self, ledger: &Ledger, found: &Rise<'_>) -> String {
+        let (first, last) = found.ends();
+        let rises = found.counts.windows(2).filter(|w| w[1] > w[0]).count();
+        let windows = found.counts.len().saturating_sub(1);
+        let (length, whose) = (text::duration(found.window), found.whose());
+        let (kind, template) = (self.kind, self.template);
+        let what = if kind.as_str() == template {
+            kind.as_str().to_owned()
+        } else {
+            format!("{kind} {template}")
+        };
+        let rose = format!(
+            "rose from {first} to {last} in {rises} of the last {windows} windows of {length}"
+        );
+        let which = match self.part {
+            None if found.window > ledger.window().length() => {
+                "that were open all through a window".to_owned()
+            }
+            None => {
+                let survivors = found.survivors;
+                return format!(
+                    "the lowest number of {what} open in {whose} {rose}; {survivors} of them were open all through the newest"
+                );
+            }
+            Some(Part::Unused) => "that were open all through a window without being used".into(),
+            Some(Part::OpenedBy(function)) => {
+                format!("that {function} opened, and that were open all through a window,")
+            }
+        };
+        format!("the number of {what} in {whose} {which} {rose}")
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::attribution::unit::UnitKind;
-    use crate::detection::finding::Strength;
-    use crate::detection::verdict::State;
-    use crate::ledger::testing::World;
-
-    const APP: (&str, UnitKind) = ("app.service", UnitKind::Service);
-
-    fn app() -> (World, u32) {
-        let mut w = World::new();
-        let p = w.spawn(APP, 1, "/usr/bin/app");
-        w.looks(20);
-        (w, p)
-    }
-
-    #[test]
-    fn a_connection_per_operation_is_a_leak() {
-        let (mut w, p) = app();
-        for _ in 0..40 {
-            w.open(p, "/srv/app/data.db");
-            w.look();
-        }
-        let leak = w.only();
-        assert_eq!(leak.state, State::Confirmed, "{leak:#?}");
-        assert_eq!((&*leak.kind, &*leak.cohort), ("regular", "/srv/app/data.db"));
-        assert!((leak.growth_per_hour - 720.0).abs() < 80.0, "{}", leak.growth_per_hour);
-        let left = leak.exhausts_at.unwrap().duration_since(w.clock().wall).as_secs();
-        assert!((4_000..6_000).contains(&left), "{left}");
-        // It stops, and stays confirmed while what it took is held…
-        w.looks(8);
-        assert_eq!((w.only().state, w.only().held), (State::Confirmed, 40));
-        // … until it gives back.
-        w.fds(p).clear();
-        w.look();
-        assert!(w.open_leaks().is_empty());
-    }
-
-    #[test]
-    fn a_rise_that_stops_for_good_is_resolved() {
-        let (mut w, p) = app();
-        for _ in 0..40 {
-            w.connect(p);
-            w.look();
-        }
-        assert_eq!(w.only().state, State::Confirmed);
-        w.looks(8 * 6);
-        assert!(w.open_leaks().is_empty(), "{:#?}", w.open_leaks());
-    }
-
-    #[test]
-    fn a_slow_leak_spread_over_workers_is_seen_in_their_sum() {
-        let (mut w, p) = app();
-        let workers: Vec<u32> = (0..4).map(|_| w.spawn(APP, p, "/usr/bin/app --worker")).collect();
-        w.looks(20);
-        for i in 0..60 {
-            // Each worker leaks every fourth window only.
-            for _ in 0..2 {
-                w.connect(workers[(i / 6) % 4]);
-            }
-            w.look();
-        }
-        assert!(w.ever_confirmed());
-    }
-
-    #[test]
-    fn innocents() {
-        type Act = fn(&mut World, u32);
-        let table: [(&str, Act); 9] = [
-            ("a pool that fills to its cap", |w, p| {
-                for i in 0..100 {
-                    if i < 20 {
-                        w.connect(p);
-                    }
-                    w.look();
-                }
-            }),
-            ("a burst", |w, p| {
-                let fds: Vec<u32> = (0..500).map(|i| w.open(p, &format!("/srv/f{i}"))).collect();
-                w.look();
-                fds.into_iter().for_each(|fd| w.close(p, fd));
-                w.looks(60);
-            }),
-            ("load that rises and falls", |w, p| {
-                let mut open = std::collections::VecDeque::new();
-                for i in 0..240_i32 {
-                    let target = 4 + (120 - (i - 120).abs()) as usize;
-                    // Connections live for a few looks each, whatever the load.
-                    for _ in 0..open.len() / 4 {
-                        w.close(p, open.pop_front().unwrap());
-                    }
-                    while open.len() > target {
-                        w.close(p, open.pop_front().unwrap());
-                    }
-                    while open.len() < target {
-                        open.push_back(w.connect(p));
-                    }
-                    w.look();
-                }
-            }),
-            ("long sessions that come a little faster than they go", |w, p| {
-                let mut open = std::collections::VecDeque::new();
-                for i in 0..300 {
-                    (0..3).for_each(|_| open.push_back(w.connect(p)));
-                    if i > 12 {
-                        (0..2 + i % 2).for_each(|_| w.close(p, open.pop_front().unwrap()));
-                    }
-                    w.look();
-                }
-            }),
-            ("more and more processes", |w, p| {
-                for _ in 0..60 {
-                    let child = w.spawn(APP, p, "/usr/bin/app --worker");
-                    (0..3).for_each(|_| _ = w.connect(child));
-                    w.look();
-                }
-            }),
-            ("a database that opens its files", |w, p| {
-                w.process(p).max_fds = Some(65_536);
-                for i in 0..1_000 {
-                    w.open(p, &format!("/var/lib/db/base/{i}/data"));
-                    if i % 25 == 0 {
-                        w.look();
-                    }
-                }
-                w.looks(60);
-            }),
-            ("warm-up", |w, _| {
-                let q = w.spawn(("other.service", UnitKind::Service), 1, "/usr/bin/other");
-                for _ in 0..14 {
-                    w.connect(q);
-                    w.look();
-                }
-                w.looks(60);
-            }),
-            ("frequent restarts", |w, _| {
-                for _ in 0..30 {
-                    let q = w.spawn(("flappy.service", UnitKind::Service), 1, "/usr/bin/flappy");
-                    for _ in 0..10 {
-                        w.connect(q);
-                        w.look();
-                    }
-                    w.exit(q);
-                    w.look();
-                }
-            }),
-            ("a sawtooth", |w, p| {
-                for i in 0..240 {
-                    w.connect(p);
-                    if i % 11 == 10 {
-                        w.fds(p).clear();
-                    }
-                    w.look();
-                }
-            }),
-        ];
-        for (name, act) in table {
-            let (mut w, p) = app();
-            act(&mut w, p);
-            let confirmed: Vec<_> = w.changes.iter().filter(|c| c.to == State::Confirmed).collect();
-            assert!(confirmed.is_empty(), "{name}: {confirmed:#?}");
-        }
-    }
-
-    /// A service where a number alone must take a sixteenth of 1024: 64.
-    fn patient() -> (World, u32) {
-        let mut config = crate::ledger::testing::config();
-        config.detection.min_share = 0.0625;
-        let mut w = World::with(config);
-        let p = w.spawn(APP, 1, "/usr/bin/app");
-        w.process(p).max_fds = Some(1024);
-        w.looks(20);
-        (w, p)
-    }
-
-    #[test]
-    fn what_may_be_a_pool_is_suspected_until_it_takes_a_share_of_the_limit() {
-        let (mut w, p) = patient();
-        for _ in 0..58 {
-            w.connect(p);
-            w.look();
-        }
-        let leak = w.only();
-        assert_eq!(leak.state, State::Suspected, "{leak:#?}");
-        let doubt = "it may be a pool that fills: confirmed from 64 on, or after 3.2 h";
-        assert!(leak.evidence.iter().any(|e| e == doubt), "{:?}", leak.evidence);
-        for _ in 0..24 {
-            w.connect(p);
-            w.look();
-        }
-        assert_eq!(w.only().state, State::Confirmed);
-    }
-
-    /// So many connections, one at each look; whether they are used from then on.
-    fn connections(n: u32, used: bool) -> World {
-        let (mut w, p) = patient();
-        for _ in 0..n {
-            let fd = w.connect(p);
-            w.look();
-            // What greets the peer, and hears of it.
-            w.fd(p, fd).position = 7;
-            if used {
-                w.fds(p).iter_mut().for_each(|f| f.position += 9);
-            }
-        }
-        w
-    }
-
-    #[test]
-    fn connections_in_use_are_a_pool_until_they_take_half_of_the_limit() {
-        let idle = connections(120, false);
-        assert_eq!(idle.only().state, State::Confirmed, "{:#?}", idle.changes);
-        let said = "no data has moved since their first 30 s";
-        assert!(idle.only().evidence.iter().any(|e| e.contains(said)), "{:?}", idle.only());
-        let used = connections(120, true);
-        let leak = used.only();
-        assert_eq!(leak.state, State::Suspected, "{leak:#?}");
-        let doubt = |e: &String| e.contains("data moved on") && e.contains("in the last");
-        assert!(leak.evidence.iter().any(doubt), "{:?}", leak.evidence);
-        let many = connections(620, true);
-        assert_eq!(many.only().state, State::Confirmed, "{:#?}", many.only());
-    }
-
-    #[test]
-    fn what_grows_for_very_long_needs_no_share() {
-        let (mut w, p) = patient();
-        // One in five minutes, for five hours.
-        for i in 0..300 * 12 {
-            if i % 60 == 0 {
-                w.connect(p);
-            }
-            w.look();
-        }
-        let leak = w.only();
-        assert_eq!(leak.state, State::Confirmed, "{leak:#?}");
-        let first = &leak.evidence[0];
-        assert!(first.contains("open all through a window rose"), "{first}");
-        assert!(first.contains("windows of 32 min"), "{first}");
-        let confirmed = w.changes.iter().find(|c| c.to == State::Confirmed).unwrap();
-        assert!(confirmed.leak.held < 64, "{}", confirmed.leak.held);
-    }
-
-    #[test]
-    fn less_than_one_in_a_window_is_found_in_longer_ones() {
-        let (mut w, p) = app();
-        for i in 0..400 {
-            // Requests hide the floor, and one in 50 s stays.
-            let requests: Vec<u32> = (0..30 * ((i / 12) % 2)).map(|_| w.connect(p)).collect();
-            if i % 10 == 0 {
-                w.connect(p);
-            }
-            w.look();
-            requests.into_iter().for_each(|fd| w.close(p, fd));
-        }
-        assert_eq!(w.only().state, State::Confirmed, "{:#?}", w.changes);
-    }
-
-    #[test]
-    fn sessions_that_lead_to_a_number_within_the_limit_are_no_leak() {
-        let (mut w, p) = app();
-        w.process(p).max_fds = Some(1024);
-        let mut open = std::collections::VecDeque::new();
-        for i in 0..60 {
-            (0..3).for_each(|_| open.push_back(w.connect(p)));
-            // From the first window on one of them ends at each look: fewer than come.
-            if i > 6 {
-                w.close(p, open.pop_front().unwrap());
-            }
-            w.look();
-        }
-        assert!(!w.ever_confirmed(), "{:#?}", w.changes);
-        let said = |e: &String| e.contains("in the end, of 1024 allowed");
-        assert!(w.only().evidence.iter().any(said), "{:?}", w.only().evidence);
-    }
-
-    #[test]
-    fn ignored_members_are_left_out() {
-        let mut config = crate::ledger::testing::config();
-        config.ignore.push(crate::config::model::Ignore {
-            unit: Some("app*".into()),
-            path: Some("/srv/app/**".into()),
-            rule: None,
-        });
-        let mut w = World::with(config);
-        let p = w.spawn(APP, 1, "/usr/bin/app");
-        w.looks(20);
-        for _ in 0..40 {
-            w.open(p, "/srv/app/data.db");
-            w.look();
-        }
-        assert_eq!(w.changes, []);
-    }
-
-    #[test]
-    fn a_count_without_detail_keeps_what_was_known() {
-        let (mut w, p) = app();
-        for _ in 0..40 {
-            w.connect(p);
-            w.look();
-        }
-        assert!(w.ask(judge).iter().any(|f| f.0 == Strength::Confirms));
-        w.process(p).fds = crate::source::model::FdTable::Count(40);
-        w.look();
-        assert_eq!(w.only().state, State::Confirmed);
-    }
-}
+#[path = "rising_floor_tests.rs"]
+mod tests;

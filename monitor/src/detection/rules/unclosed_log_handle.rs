@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Strength, named};
 use crate::detection::rules::leaves_out;
-use crate::detection::turns::Turns;
+use crate::detection::turns::{BY_THE_DAY, BY_THE_HOUR, Turns, past_turns, share_of};
 use crate::detection::verdict::Rule;
 use crate::ledger::Ledger;
 use crate::ledger::patterns::log_family;
@@ -202,8 +202,20 @@ impl<'a> Shelf<'a> {
         let old = self.stale.iter().filter(|h| h.is(held_flags::FIRST_LOOK)).count();
         let same_log = self.repeats() >= min_held
             && ((times >= 2 && grown >= min_held) || (times >= 1 && old >= min_held));
-        let confirmed = stale >= min_held && (times >= HABIT || same_log) && !self.lives(config);
+        let habit = times >= HABIT || same_log;
+        let confirmed = stale >= min_held && habit && self.forgotten(config) && !self.lives(config);
         Some(if confirmed { Strength::Confirms } else { Strength::Suspects })
+    }
+
+    /// Nobody is going to write to them, or close them. Their writers have gone, or it has
+    /// been long: many a job or session has a handle of its own, if not a log.
+    fn forgotten(&self, config: &Detection) -> bool {
+        let min_held = usize::try_from(config.min_held).unwrap_or(usize::MAX);
+        let gone = self.stale.iter().filter(|h| h.partner_gone.0 != 0).count();
+        let turns = if self.repeats() >= min_held { BY_THE_HOUR } else { BY_THE_DAY };
+        let longest = self.stale.iter().map(|h| idle(self.process, h)).max().unwrap_or_default();
+        let count = (self.stale.len() as u64, share_of(config, self.process.max_fds));
+        gone >= min_held || past_turns(config, turns, longest, count)
     }
 
     /// Each is for somebody who lives as long: a session, a job.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Member, Strength, named};
 use crate::detection::rules::leaves_out_unit;
-use crate::detection::turns::{BY_THE_HOUR, Turns, past_turns};
+use crate::detection::turns::{BY_THE_HOUR, Turns, past_turns, share_of};
 use crate::detection::verdict::{Resource, Rule};
 use crate::ledger::Ledger;
 use crate::ledger::process::Process;
@@ -60,19 +60,20 @@ fn verdict(
     let age = |z: &Process| z.zombie_since.map_or(Duration::ZERO, |at| now.since(at));
     let turns = Turns::of_children(ledger, config, parents.iter().map(|(p, _)| *p));
     // Some parents wait for their children when they next start one, as many do by the hour.
-    let ripe = |zombies: &[&Process]| {
+    let ripe = |parent: &Process, zombies: &[&Process]| {
         let longest = zombies.iter().map(|z| age(z)).max().unwrap_or_default();
         let count = zombies.len() as u64;
+        let limit = ledger.unit(&parent.unit.name).and_then(|u| u.tasks_max);
         count >= config.min_held
             && longest >= config.stale_after
-            && past_turns(config, BY_THE_HOUR, longest, count)
+            && past_turns(config, BY_THE_HOUR, longest, (count, share_of(config, limit)))
     };
     let in_turn = |zombies: &[&Process]| {
         let is_overdue = |z: &&&Process| turns.overdue(age(z), zombies.len());
         let overdue = zombies.iter().filter(is_overdue).count() as u64;
         turns.comes(zombies.len()) || overdue < config.min_held
     };
-    let ripe: Vec<_> = parents.iter().filter(|(_, zombies)| ripe(zombies)).collect();
+    let ripe: Vec<_> = parents.iter().filter(|(parent, zombies)| ripe(parent, zombies)).collect();
     let lives = ripe.iter().all(|(_, zombies)| in_turn(zombies));
     let strength = if lives { Strength::Suspects } else { Strength::Confirms };
     let all: Vec<&Process> = parents.iter().flat_map(|(_, z)| z.iter().copied()).collect();

@@ -18,6 +18,8 @@ pub enum What {
     Deleted,
     /// A write handle on the same log.
     Log,
+    /// One on a log of its own each time.
+    Logs,
     /// A pipe.
     Pipe,
     /// An eventfd.
@@ -51,7 +53,7 @@ pub enum Actor {
         /// So many at a time.
         #[serde(default = "one")]
         batch: u32,
-        /// Data goes on to move on its connections, where that is what they are.
+        /// Data goes on to move on its connections or logs, where that is what they are.
         #[serde(default)]
         moves: bool,
     },
@@ -76,7 +78,7 @@ pub enum Actor {
         /// From when on.
         #[serde(default)]
         from: f64,
-        /// Data moves on its connections, where that is what they are.
+        /// Data moves on its connections or logs, where that is what they are.
         #[serde(default = "yes")]
         moves: bool,
     },
@@ -94,7 +96,7 @@ pub enum Actor {
         /// The oldest is replaced every so often, once it is full; 0: never.
         #[serde(default)]
         replaced: f64,
-        /// Data moves on its connections, where that is what they are.
+        /// Data moves on its connections or logs, where that is what they are.
         #[serde(default = "yes")]
         moves: bool,
     },
@@ -111,7 +113,7 @@ pub enum Actor {
         /// From when on.
         #[serde(default)]
         from: f64,
-        /// Data moves on its connections, where that is what they are.
+        /// Data moves on its connections or logs, where that is what they are.
         #[serde(default = "yes")]
         moves: bool,
     },

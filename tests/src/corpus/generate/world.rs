@@ -125,7 +125,8 @@ impl World {
         self.age(now);
     }
 
-    /// Files are deleted, connections are used, and the newest log is written to.
+    /// Files are deleted, connections and logs are used, and so is the newest handle on the
+    /// same log.
     fn age(&mut self, now: f64) {
         let mut newest = None;
         for open in &self.open {
@@ -134,7 +135,7 @@ impl World {
             if open.life.what == What::Deleted && now - open.life.from >= NAMED_FOR {
                 sample.nlink = 0;
             }
-            if open.life.what == What::Socket && open.life.moves {
+            if matches!(open.life.what, What::Socket | What::Logs) && open.life.moves {
                 sample.position +=
                     if (now as u64 + sample.file).is_multiple_of(USED_EVERY) { 300 } else { 0 };
             }

@@ -1,0 +1,305 @@
+//! Tests of `rising-floor`.
+
+use super::*;
+use crate::attribution::unit::UnitKind;
+use crate::detection::verdict::State;
+use crate::ledger::testing::World;
+
+const APP: (&str, UnitKind) = ("app.service", UnitKind::Service);
+
+fn app() -> (World, u32) {
+    let mut w = World::new();
+    let p = w.spawn(APP, 1, "/usr/bin/app");
+    w.looks(20);
+    (w, p)
+}
+
+#[test]
+fn a_connection_per_operation_is_a_leak() {
+    let (mut w, p) = app();
+    for _ in 0..40 {
+        w.open(p, "/srv/app/data.db");
+        w.look();
+    }
+    let leak = w.only();
+    assert_eq!(leak.state, State::Confirmed, "{leak:#?}");
+    assert_eq!((&*leak.kind, &*leak.cohort), ("regular", "/srv/app/data.db"));
+    assert!((leak.growth_per_hour - 720.0).abs() < 80.0, "{}", leak.growth_per_hour);
+    let left = leak.exhausts_at.unwrap().duration_since(w.clock().wall).as_secs();
+    assert!((4_000..6_000).contains(&left), "{left}");
+    // It stops, and stays confirmed while what it took is held…
+    w.looks(8);
+    assert_eq!((w.only().state, w.only().held), (State::Confirmed, 40));
+    // … until it gives back.
+    w.fds(p).clear();
+    w.look();
+    assert!(w.open_leaks().is_empty());
+}
+
+#[test]
+fn a_rise_that_stops_for_good_is_resolved() {
+    let (mut w, p) = app();
+    for _ in 0..40 {
+        w.connect(p);
+        w.look();
+    }
+    assert_eq!(w.only().state, State::Confirmed);
+    w.looks(8 * 6);
+    assert!(w.open_leaks().is_empty(), "{:#?}", w.open_leaks());
+}
+
+#[test]
+fn a_slow_leak_spread_over_workers_is_seen_in_their_sum() {
+    let (mut w, p) = app();
+    let workers: Vec<u32> = (0..4).map(|_| w.spawn(APP, p, "/usr/bin/app --worker")).collect();
+    w.looks(20);
+    for i in 0..60 {
+        // Each worker leaks every fourth window only.
+        for _ in 0..2 {
+            w.connect(workers[(i / 6) % 4]);
+        }
+        w.look();
+    }
+    assert!(w.ever_confirmed());
+}
+
+#[test]
+fn innocents() {
+    type Act = fn(&mut World, u32);
+    let table: [(&str, Act); 9] = [
+        ("a pool that fills to its cap", |w, p| {
+            for i in 0..100 {
+                if i < 20 {
+                    w.connect(p);
+                }
+                w.look();
+            }
+        }),
+        ("a burst", |w, p| {
+            let fds: Vec<u32> = (0..500).map(|i| w.open(p, &format!("/srv/f{i}"))).collect();
+            w.look();
+            fds.into_iter().for_each(|fd| w.close(p, fd));
+            w.looks(60);
+        }),
+        ("load that rises and falls", |w, p| {
+            let mut open = std::collections::VecDeque::new();
+            for i in 0..240_i32 {
+                let target = 4 + (120 - (i - 120).abs()) as usize;
+                // Connections live for a few looks each, whatever the load.
+                for _ in 0..open.len() / 4 {
+                    w.close(p, open.pop_front().unwrap());
+                }
+                while open.len() > target {
+                    w.close(p, open.pop_front().unwrap());
+                }
+                while open.len() < target {
+                    open.push_back(w.connect(p));
+                }
+                w.look();
+            }
+        }),
+        ("long sessions that come a little faster than they go", |w, p| {
+            let mut open = std::collections::VecDeque::new();
+            for i in 0..300 {
+                (0..3).for_each(|_| open.push_back(w.connect(p)));
+                if i > 12 {
+                    (0..2 + i % 2).for_each(|_| w.close(p, open.pop_front().unwrap()));
+                }
+                w.look();
+            }
+        }),
+        ("more and more processes", |w, p| {
+            for _ in 0..60 {
+                let child = w.spawn(APP, p, "/usr/bin/app --worker");
+                (0..3).for_each(|_| _ = w.connect(child));
+                w.look();
+            }
+        }),
+        ("a database that opens its files", |w, p| {
+            w.process(p).max_fds = Some(65_536);
+            for i in 0..1_000 {
+                w.open(p, &format!("/var/lib/db/base/{i}/data"));
+                if i % 25 == 0 {
+                    w.look();
+                }
+            }
+            w.looks(60);
+        }),
+        ("warm-up", |w, _| {
+            let q = w.spawn(("other.service", UnitKind::Service), 1, "/usr/bin/other");
+            for _ in 0..14 {
+                w.connect(q);
+                w.look();
+            }
+            w.looks(60);
+        }),
+        ("frequent restarts", |w, _| {
+            for _ in 0..30 {
+                let q = w.spawn(("flappy.service", UnitKind::Service), 1, "/usr/bin/flappy");
+                for _ in 0..10 {
+                    w.connect(q);
+                    w.look();
+                }
+                w.exit(q);
+                w.look();
+            }
+        }),
+        ("a sawtooth", |w, p| {
+            for i in 0..240 {
+                w.connect(p);
+                if i % 11 == 10 {
+                    w.fds(p).clear();
+                }
+                w.look();
+            }
+        }),
+    ];
+    for (name, act) in table {
+        let (mut w, p) = app();
+        act(&mut w, p);
+        let confirmed: Vec<_> = w.changes.iter().filter(|c| c.to == State::Confirmed).collect();
+        assert!(confirmed.is_empty(), "{name}: {confirmed:#?}");
+    }
+}
+
+/// A service where a number alone must take a sixteenth of 1024: 64.
+fn patient() -> (World, u32) {
+    let mut config = crate::ledger::testing::config();
+    config.detection.min_share = 0.0625;
+    let mut w = World::with(config);
+    let p = w.spawn(APP, 1, "/usr/bin/app");
+    w.process(p).max_fds = Some(1024);
+    w.looks(20);
+    (w, p)
+}
+
+#[test]
+fn what_may_be_a_pool_is_suspected_until_it_takes_a_share_of_the_limit() {
+    let (mut w, p) = patient();
+    for _ in 0..58 {
+        w.connect(p);
+        w.look();
+    }
+    let leak = w.only();
+    assert_eq!(leak.state, State::Suspected, "{leak:#?}");
+    let doubt = "it may be a pool that fills: confirmed from 64 on, or after 3.2 h";
+    assert!(leak.evidence.iter().any(|e| e == doubt), "{:?}", leak.evidence);
+    for _ in 0..24 {
+        w.connect(p);
+        w.look();
+    }
+    assert_eq!(w.only().state, State::Confirmed);
+}
+
+/// So many connections, one at each look; whether they are used from then on.
+fn connections(n: u32, used: bool) -> World {
+    let (mut w, p) = patient();
+    for _ in 0..n {
+        let fd = w.connect(p);
+        w.look();
+        // What greets the peer, and hears of it.
+        w.fd(p, fd).position = 7;
+        if used {
+            w.fds(p).iter_mut().for_each(|f| f.position += 9);
+        }
+    }
+    w
+}
+
+#[test]
+fn connections_in_use_are_a_pool_until_they_take_half_of_the_limit() {
+    let idle = connections(120, false);
+    assert_eq!(idle.only().state, State::Confirmed, "{:#?}", idle.changes);
+    let said = "no data has moved since their first 30 s";
+    assert!(idle.only().evidence.iter().any(|e| e.contains(said)), "{:?}", idle.only());
+    let used = connections(120, true);
+    let leak = used.only();
+    assert_eq!(leak.state, State::Suspected, "{leak:#?}");
+    let doubt = |e: &String| e.contains("data moved on") && e.contains("in the last");
+    assert!(leak.evidence.iter().any(doubt), "{:?}", leak.evidence);
+    let many = connections(620, true);
+    assert_eq!(many.only().state, State::Confirmed, "{:#?}", many.only());
+}
+
+#[test]
+fn what_grows_for_very_long_needs_no_share() {
+    let (mut w, p) = patient();
+    // One in five minutes, for five hours.
+    for i in 0..300 * 12 {
+        if i % 60 == 0 {
+            w.connect(p);
+        }
+        w.look();
+    }
+    let leak = w.only();
+    assert_eq!(leak.state, State::Confirmed, "{leak:#?}");
+    let first = &leak.evidence[0];
+    assert!(first.contains("open all through a window rose"), "{first}");
+    assert!(first.contains("windows of 32 min"), "{first}");
+    let confirmed = w.changes.iter().find(|c| c.to == State::Confirmed).unwrap();
+    assert!(confirmed.leak.held < 64, "{}", confirmed.leak.held);
+}
+
+#[test]
+fn less_than_one_in_a_window_is_found_in_longer_ones() {
+    let (mut w, p) = app();
+    for i in 0..400 {
+        // Requests hide the floor, and one in 50 s stays.
+        let requests: Vec<u32> = (0..30 * ((i / 12) % 2)).map(|_| w.connect(p)).collect();
+        if i % 10 == 0 {
+            w.connect(p);
+        }
+        w.look();
+        requests.into_iter().for_each(|fd| w.close(p, fd));
+    }
+    assert_eq!(w.only().state, State::Confirmed, "{:#?}", w.changes);
+}
+
+#[test]
+fn sessions_that_lead_to_a_number_within_the_limit_are_no_leak() {
+    let (mut w, p) = app();
+    w.process(p).max_fds = Some(1024);
+    let mut open = std::collections::VecDeque::new();
+    for i in 0..60 {
+        (0..3).for_each(|_| open.push_back(w.connect(p)));
+        // From the first window on one of them ends at each look: fewer than come.
+        if i > 6 {
+            w.close(p, open.pop_front().unwrap());
+        }
+        w.look();
+    }
+    assert!(!w.ever_confirmed(), "{:#?}", w.changes);
+    let said = |e: &String| e.contains("in the end, of 1024 allowed");
+    assert!(w.only().evidence.iter().any(said), "{:?}", w.only().evidence);
+}
+
+#[test]
+fn ignored_members_are_left_out() {
+    let mut config = crate::ledger::testing::config();
+    config.ignore.push(crate::config::model::Ignore {
+        unit: Some("app*".into()),
+        path: Some("/srv/app/**".into()),
+        rule: None,
+    });
+    let mut w = World::with(config);
+    let p = w.spawn(APP, 1, "/usr/bin/app");
+    w.looks(20);
+    for _ in 0..40 {
+        w.open(p, "/srv/app/data.db");
+        w.look();
+    }
+    assert_eq!(w.changes, []);
+}
+
+#[test]
+fn a_count_without_detail_keeps_what_was_known() {
+    let (mut w, p) = app();
+    for _ in 0..40 {
+        w.connect(p);
+        w.look();
+    }
+    assert!(w.ask(judge).iter().any(|f| f.0 == Strength::Confirms));
+    w.process(p).fds = crate::source::model::FdTable::Count(40);
+    w.look();
+    assert_eq!(w.only().state, State::Confirmed);
+}

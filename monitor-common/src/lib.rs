@@ -27,7 +27,7 @@ pub use census::{
 pub use copy::{COPY_PAGE, COPY_PAGES, COPY_REGISTERS, CopyHeader, CopyKey, CopyTurn, StackCopy};
 pub use kind::KernelKind;
 pub use offsets::Offsets;
-pub use process::{FDS_UNCOUNTED, ProcessRecord, numbers_mixed};
+pub use process::{FDS_UNCOUNTED, ProcessRecord, ThreadRecord, numbers_mixed};
 pub use role::{MAX_SYSCALLS, Role};
 pub use settings::{PATH_EPOCHS, STACK_SAMPLE, Settings};
 pub use stats::{Flow, LIFETIME_BUCKETS, Loss, MAX_SLOTS, SELF_TEST_SLOT, SLOT_OTHER};

@@ -1,4 +1,4 @@
-//! The process record: one process, as `iter/task` writes it.
+//! The thread and process records: one task, as `iter/task` writes it.
 
 use crate::COMM_LEN;
 
@@ -6,18 +6,28 @@ use crate::COMM_LEN;
 /// go of meanwhile.
 pub const FDS_UNCOUNTED: u32 = u32::MAX;
 
+/// A thread: by itself, or as the beginning of a [`ProcessRecord`] where it leads its process.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadRecord {
+    /// `task->start_boottime`, nanoseconds.
+    pub start_ns: u64,
+    /// Thread-group id.
+    pub tgid: u32,
+    /// Thread id.
+    pub tid: u32,
+}
+
 /// A process, by the task that leads it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessRecord {
-    /// `task->start_boottime`, nanoseconds.
-    pub start_ns: u64,
+    /// That task.
+    pub leader: ThreadRecord,
     /// The sum of [`numbers_mixed`] over all numbers in use. While it stays, none was
     /// opened or closed, but for those that were given to another file.
     pub numbers: u64,
-    /// Thread-group id.
-    pub tgid: u32,
-    /// That of `task->real_parent`.
+    /// Thread-group id of `task->real_parent`.
     pub ppid: u32,
     /// `task->flags`.
     pub flags: u32,
@@ -27,6 +37,8 @@ pub struct ProcessRecord {
     pub threads: u32,
     /// Open descriptors, or [`FDS_UNCOUNTED`].
     pub fds: u32,
+    /// Nothing, so that there is no padding.
+    pub unused: u32,
     /// Name, zero-terminated unless it fills the array.
     pub comm: [u8; COMM_LEN],
 }
@@ -39,4 +51,5 @@ pub const fn numbers_mixed(bits: u64, index: u32) -> u64 {
     (mixed ^ mixed >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15 + 2 * index as u64)
 }
 
-const _: () = assert!(size_of::<ProcessRecord>() == 56);
+const _: () = assert!(size_of::<ThreadRecord>() == 16);
+const _: () = assert!(size_of::<ProcessRecord>() == 64);

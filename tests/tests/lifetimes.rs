@@ -1,13 +1,18 @@
 //! Processes and threads: each counted once when it starts and once when it ends,
 //! and in the range of the histogram that its lifetime belongs to.
 
+use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
-use leakwatch_tests::agent::{Agent, FAST, Plan};
+use leakwatch::pipeline::trace::{Entry, Reader};
+use leakwatch_tests::agent::{Agent, FAST, Plan, binary};
 use leakwatch_tests::bpf;
 use leakwatch_tests::component::{need_root, say};
 use leakwatch_tests::metrics::Scrape;
+use leakwatch_tests::procfs;
 use leakwatch_tests::started::{Started, program};
+use leakwatch_tests::wait::wait_until;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const COUNT: usize = 24;
@@ -136,4 +141,44 @@ fn every_life_is_counted_once_and_in_its_range() {
         let threads: Vec<Span> = threads.into_iter().chain(processes).collect();
         is_right(&agent, &unit, "thread", &threads);
     }
+}
+
+/// A window that no thread lives through while they come, and one that all outlive.
+const WINDOWS: &str = "[watch]\ncensus_interval = \"250ms\"\n[detection]\nwindow = \"2s\"\n";
+
+#[test]
+fn the_age_of_each_thread_is_known() {
+    if need_root().is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (config, trace) = (dir.path().join("leakwatch.toml"), dir.path().join("trace"));
+    fs::write(&config, WINDOWS).expect("it can be written");
+    let mut leaky = Started::new(program("threads").args(["--count", "8", "--pace", "250"]));
+    let mut record = Command::new(binary());
+    let recorder = Started::new(record.arg("record").arg(&trace).arg("--config").arg(&config));
+    let pid = leaky.pid();
+    let looks = || {
+        let bytes = fs::read(&trace).unwrap_or_default();
+        let mut reader = Reader::new(&bytes[..]).ok()?;
+        let mut looks = Vec::new();
+        // It breaks off where the recorder has come to.
+        while let Ok(Some(entry)) = reader.next_entry() {
+            let Entry::Look(seen, _) = entry else { continue };
+            let of = seen.processes.into_iter().find(|p| p.id.pid == pid);
+            looks.extend(of.map(|p| (p.threads, p.old_threads.expect("the kernel lists them"))));
+        }
+        Some(looks).filter(|looks| !looks.is_empty())
+    };
+    wait_until("the first census", LIMIT, looks);
+    leaky.tell("go");
+    leaky.ready(LIMIT);
+    let all = procfs::threads(pid).expect("it lives") as u32;
+    let last = || looks()?.pop().filter(|(_, old)| old[0] == all);
+    let (threads, old) = wait_until("all of them to be old", LIMIT, last);
+    assert!(threads == all && all > 8 && old[0] >= old[1], "{old:?} of {threads}");
+    let looks = looks().expect("there were some");
+    assert!(looks.iter().all(|(n, old)| old[0] <= *n && old.is_sorted_by(|a, b| a >= b)));
+    assert!(looks.iter().any(|(n, old)| old[0] < *n), "some were young: {looks:?}");
+    drop(recorder);
 }

@@ -1,4 +1,4 @@
-//! The process table: who runs, and how many descriptors each has open.
+//! The process table: who runs, since when its threads do, and how many descriptors it has open.
 //!
 //! | | |
 //! |---|---|
@@ -10,7 +10,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_seq_write;
-use leakwatch_common::{FDS_UNCOUNTED, ProcessRecord};
+use leakwatch_common::{FDS_UNCOUNTED, ProcessRecord, ThreadRecord};
 
 use crate::{
     kernel::{IterMeta, off, probed, typed},
@@ -43,21 +43,26 @@ unsafe fn try_processes(ctx: *mut Task) -> Option<()> {
     }
     // SAFETY: `task` is typed and not null; members by offset.
     unsafe {
-        let tgid: u32 = typed(task, off!(task_tgid));
-        if tgid != typed::<u32>(task, off!(task_pid)) {
+        let mut thread = ThreadRecord {
+            start_ns: typed(task, off!(task_start_boottime)),
+            tgid: typed(task, off!(task_tgid)),
+            tid: typed(task, off!(task_pid)),
+        };
+        if thread.tgid != thread.tid {
+            write(ctx, &raw mut thread);
             return None;
         }
         let signal: *const u8 = typed(task, off!(task_signal));
         let parent: *const u8 = typed(task, off!(task_real_parent));
         let mut record = ProcessRecord {
-            start_ns: typed(task, off!(task_start_boottime)),
+            leader: thread,
             numbers: 0,
-            tgid,
             ppid: typed(parent, off!(task_tgid)),
             flags: typed(task, off!(task_flags)),
             exit_state: typed(task, off!(task_exit_state)),
             threads: typed(signal, off!(signal_nr_threads)),
             fds: FDS_UNCOUNTED,
+            unused: 0,
             comm: typed(task, off!(task_comm)),
         };
         let scratch = SCRATCH.get_ptr_mut(0)?;
@@ -71,11 +76,17 @@ unsafe fn try_processes(ctx: *mut Task) -> Option<()> {
         {
             (record.fds, record.numbers) = (fds, numbers);
         }
-        bpf_seq_write(
-            (*(*ctx).meta).seq,
-            (&raw mut record).cast::<c_void>(),
-            size_of::<ProcessRecord>() as u32,
-        );
+        write(ctx, &raw mut record);
     }
     Some(())
+}
+
+/// # Safety
+/// `ctx` is what the kernel has passed.
+#[inline(always)]
+unsafe fn write<T>(ctx: *mut Task, record: *mut T) {
+    // SAFETY: loads of the context, which the verifier types; the record is on the stack.
+    unsafe {
+        bpf_seq_write((*(*ctx).meta).seq, record.cast::<c_void>(), size_of::<T>() as u32);
+    }
 }

@@ -20,6 +20,7 @@ fn process(pid: u32, ppid: u32, cmdline: &str, cgroup: &str) -> ProcessSample {
         cgroup: cgroup.into(),
         zombie: false,
         threads: 1,
+        old_threads: None,
         max_fds: Some(1024),
         fds: FdTable::Denied,
     }

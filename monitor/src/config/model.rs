@@ -117,6 +117,18 @@ impl TaskRuntime {
     }
 }
 
+/// Lengths of windows: the config's, and three longer ones, for what grows by less than
+/// one in a window.
+pub const LEVELS: usize = 4;
+
+/// Windows of one level that make one of the next.
+const LONGER: u64 = 4;
+
+/// Windows of the config that make one of a level.
+pub const fn windows_of(level: usize) -> u64 {
+    LONGER.pow(level as u32)
+}
+
 /// `[detection]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Detection {
@@ -133,6 +145,13 @@ pub struct Detection {
     /// What only grows in number is confirmed once it takes this share of the limit, 0 to
     /// 1, or has grown for long.
     pub min_share: f64,
+}
+
+impl Detection {
+    /// How long the windows of each level are.
+    pub fn lengths(&self) -> [Duration; LEVELS] {
+        std::array::from_fn(|level| self.window * windows_of(level) as u32)
+    }
 }
 
 impl Default for Detection {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use leakwatch_common::{COMM_LEN, CensusHeader, ProcessRecord};
+use leakwatch_common::{COMM_LEN, CensusHeader, ProcessRecord, ThreadRecord};
 
 use crate::source::census::{Reader, Tables};
 use crate::source::events::event;
@@ -26,8 +26,11 @@ pub fn records(data: &[u8]) {
         Ok(all) => {
             assert!(all.len() <= data.len() / size_of::<ProcessRecord>(), "more than was given");
             assert!(all.iter().all(|e| e.comm.as_bytes().len() <= COMM_LEN));
+            let threads: usize = all.iter().flat_map(|e| &e.thread_starts).map(Vec::len).sum();
+            assert!(threads <= data.len() / size_of::<ThreadRecord>(), "more than was given");
         }
-        Err(_) => assert!(!data.len().is_multiple_of(size_of::<ProcessRecord>())),
+        // A process is four times as long as a thread.
+        Err(e) => assert_eq!(e.kind(), io::ErrorKind::UnexpectedEof),
     }
     let whole = read(data, usize::MAX);
     // How the kernel cuts its output into reads must not show.

@@ -99,6 +99,7 @@ impl Ledger {
             self.place(p);
         }
         p.threads.count = sample.threads;
+        p.old_threads = sample.old_threads;
         p.threads.see();
         p.fewest_threads = p.fewest_threads.min(sample.threads);
     }

@@ -176,6 +176,8 @@ pub(crate) struct Process {
     pub zombie_looks: u32,
     /// Threads.
     pub threads: Track,
+    /// Those that are as old as a window of each length, where their age is known.
+    pub old_threads: Option<[u32; LEVELS]>,
     /// Async tasks, where they are asked for.
     pub tasks: Option<Tasks>,
     /// Fewest threads seen.
@@ -238,6 +240,7 @@ impl Process {
             zombie_since: None,
             zombie_looks: 0,
             threads: Track::of(sample.threads),
+            old_threads: sample.old_threads,
             tasks: None,
             fewest_threads: sample.threads,
             max_fds: sample.max_fds,
@@ -347,9 +350,11 @@ impl Process {
             &Closing { window, now, ends, windows: self.windows, openers },
         );
         self.total.close(all, ends, window.keep);
-        // They have no identity: as many as there always were.
         let floor = self.threads.levels[0].present.floor;
-        let threads = std::array::from_fn(|l| self.threads.levels[l].present.floor.min(floor));
+        let threads = self.old_threads.unwrap_or_else(|| {
+            // As many as there always were have stayed, for all that is known.
+            std::array::from_fn(|level| self.threads.levels[level].present.floor.min(floor))
+        });
         self.threads.close(threads, ends, window.keep);
         let idle = |c: &Cohort| {
             c.track.count == 0 && c.track.marks().iter().all(|m| m.floor == 0 && m.survivors == 0)

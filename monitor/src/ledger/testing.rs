@@ -110,6 +110,7 @@ impl World {
             cgroup: KernelStr::from(format!("/system.slice/{name}").as_str()),
             zombie: false,
             threads: 1,
+            old_threads: None,
             max_fds: Some(1024),
             fds: FdTable::Full(Vec::new()),
         };

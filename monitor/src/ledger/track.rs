@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use crate::config::model::{LEVELS, windows_of};
 use crate::ledger::late::Longest;
 use crate::time::Boottime;
 
@@ -13,18 +14,6 @@ const CENSUSES_PER_WINDOW: u32 = 3;
 
 /// Most windows that any history keeps, whatever the config asks for.
 const MAX_MARKS: usize = 512;
-
-/// Lengths of windows: the config's, and three longer ones, for what grows by less than
-/// one in a window.
-pub(crate) const LEVELS: usize = 4;
-
-/// Windows of one level that make one of the next.
-const LONGER: u64 = 4;
-
-/// Windows of the config that make one of a level.
-pub(crate) const fn windows_of(level: usize) -> u64 {
-    LONGER.pow(level as u32)
-}
 
 /// One closed window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -119,7 +119,7 @@ impl Source {
     /// a step down the ladder.
     pub fn open(config: &Config, choose: processes::ChooseCgroup) -> Result<Self, SourceError> {
         let proc = PathBuf::from("/proc");
-        let processes = processes::Processes::new(&proc, choose)
+        let processes = processes::Processes::new(&proc, choose, &config.detection)
             .map_err(|source| SourceError::Proc { path: proc.clone(), source })?;
         let sizes = sizes::of_environment()?;
         let (bpf, ladder) = Ladder::climb(&config.watch, &sizes);
@@ -175,8 +175,8 @@ impl Source {
 
     /// Another config. What it says of probes and stacks holds from the next demand on.
     pub fn reconfigure(&mut self, config: &Config) {
-        self.probes = config.watch.probes;
-        self.stacks = config.watch.stacks;
+        (self.probes, self.stacks) = (config.watch.probes, config.watch.stacks);
+        self.processes.reconfigure(&config.detection);
         // What a descriptor is can depend on the config.
         self.moved = moved::Moved::default();
         if let Some(bpf) = &mut self.bpf {

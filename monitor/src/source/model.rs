@@ -1,5 +1,8 @@
 //! What one look at the kernel says: the input of every later stage.
 
+#[path = "sample.rs"]
+mod sample;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +15,7 @@ pub use super::frame::{Frame, Opener, OpenerKey, Role, UNWOUND};
 pub use super::kernelstr::KernelStr;
 pub use super::systemd::unit::{InvocationId, SystemdUnit};
 use crate::time::{Boottime, ClockPair};
+pub use sample::{ExeFile, ProcessSample};
 
 /// `/proc/sys/kernel/random/boot_id` as a number: one life of the machine.
 #[derive(
@@ -157,47 +161,6 @@ impl FdTable {
     pub fn is_empty(&self) -> bool {
         self.len() == Some(0)
     }
-}
-
-/// A process as one census saw it. Kernel threads are left out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProcessSample {
-    /// Identity.
-    pub id: ProcessId,
-    /// Parent's pid; 0 for none.
-    pub ppid: u32,
-    /// Name (`comm`), at most 15 bytes, anything the process likes.
-    pub comm: KernelStr,
-    /// Executable, where it may be read; ` (deleted)` stripped.
-    pub exe: Option<KernelStr>,
-    /// Which file that is, where it may be asked after.
-    #[serde(default)]
-    pub exe_file: Option<ExeFile>,
-    /// Arguments joined by one space, at most 4096 bytes; empty for a zombie.
-    pub cmdline: KernelStr,
-    /// Real user id.
-    pub uid: Option<u32>,
-    /// Path in the cgroup hierarchy that names the unit (v2 where it says
-    /// something, else systemd's named v1 hierarchy, else the deepest v1 one).
-    pub cgroup: KernelStr,
-    /// Exited and not reaped.
-    pub zombie: bool,
-    /// Threads; 0 for a zombie.
-    pub threads: u32,
-    /// Soft `RLIMIT_NOFILE`; `None` where unlimited or unreadable.
-    pub max_fds: Option<u64>,
-    /// Descriptors.
-    pub fds: FdTable,
-}
-
-/// What tells one build of an executable from another. An inode would not: of a container
-/// that is made anew from the same image it is another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct ExeFile {
-    /// Bytes.
-    pub size: u64,
-    /// When it was last written to, seconds since 1970.
-    pub modified: i64,
 }
 
 /// Process events between two censuses; from the task probes, best effort.

@@ -99,6 +99,7 @@ mod tests {
             cgroup: KernelStr::from("/"),
             zombie: false,
             threads: 1,
+            old_threads: None,
             max_fds: None,
             fds: FdTable::Full(fds.iter().map(fd).collect()),
         }

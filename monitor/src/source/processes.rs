@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::model::{BootId, ExeFile, FdTable, KernelStr, ProcessId, ProcessSample};
 use super::roster::{self, Entry, Numbers};
+use crate::config::model::{Detection, LEVELS};
 use crate::time::Boottime;
 
 /// Longest command line kept.
@@ -46,6 +47,8 @@ pub struct Processes {
     proc: PathBuf,
     boot: BootId,
     choose: ChooseCgroup,
+    /// Of windows.
+    lengths: [Duration; LEVELS],
     cache: HashMap<ProcessId, Cached>,
 }
 
@@ -69,12 +72,18 @@ impl Processes {
     ///
     /// # Errors
     /// There is no boot id, so this is no proc filesystem.
-    pub fn new(proc: &Path, choose: ChooseCgroup) -> io::Result<Self> {
+    pub fn new(proc: &Path, choose: ChooseCgroup, config: &Detection) -> io::Result<Self> {
         let text = fs::read_to_string(proc.join("sys/kernel/random/boot_id"))?;
         let hex: String = text.chars().filter(char::is_ascii_hexdigit).collect();
         let boot = u128::from_str_radix(&hex, 16)
             .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-        Ok(Self { proc: proc.into(), boot: BootId(boot), choose, cache: HashMap::new() })
+        let lengths = config.lengths();
+        Ok(Self { proc: proc.into(), boot: BootId(boot), choose, lengths, cache: HashMap::new() })
+    }
+
+    /// Windows may have other lengths from now on.
+    pub fn reconfigure(&mut self, config: &Detection) {
+        self.lengths = config.lengths();
     }
 
     /// This life of the machine.
@@ -112,18 +121,19 @@ impl Processes {
                 }
                 _ => {
                     // Listed a moment ago: by now it can be gone, or be another.
-                    let counted = entry.numbers;
+                    let (counted, listed) = (entry.numbers, entry.thread_starts);
                     let Some(now) = roster::of(&self.proc, entry.pid) else { continue };
                     if self.id(&now) != id {
                         continue;
                     }
-                    entry = Entry { numbers: counted, ..now };
+                    entry = Entry { numbers: counted, thread_starts: listed, ..now };
                     read_slow(&self.proc.join(entry.pid.to_string()), self.choose)
                 }
             };
             cache.insert(id, Cached { comm: entry.comm.clone(), slow: slow.clone(), looks });
             numbers.extend(entry.numbers.map(|n| (id, n)));
-            samples.push(sample(id, entry, slow));
+            let old_threads = entry.thread_starts.as_ref().map(|starts| self.old(starts, now));
+            samples.push(ProcessSample { old_threads, ..sample(id, entry, slow) });
         }
         self.cache = cache;
         samples.sort_unstable_by_key(|s| s.id.pid);
@@ -139,6 +149,11 @@ impl Processes {
             same.then(|| sample(*id, entry, read_slow(&dir, self.choose)))
         };
         ids.iter().filter_map(one).collect()
+    }
+
+    /// How many threads are as old as a window of each length.
+    fn old(&self, starts: &[Boottime], now: Boottime) -> [u32; LEVELS] {
+        self.lengths.map(|length| starts.iter().filter(|s| now.since(**s) >= length).count() as u32)
     }
 
     fn id(&self, entry: &Entry) -> ProcessId {
@@ -167,6 +182,7 @@ fn sample(id: ProcessId, entry: Entry, slow: Slow) -> ProcessSample {
         cgroup: slow.cgroup,
         zombie,
         threads: if zombie { 0 } else { entry.threads },
+        old_threads: None,
         max_fds: slow.max_fds,
         fds: if zombie { FdTable::Full(Vec::new()) } else { FdTable::Denied },
     }
@@ -269,7 +285,8 @@ mod tests {
 
     #[test]
     fn this_process_is_found_with_its_command_line() {
-        let mut table = Processes::new(Path::new("/proc"), |c| c.into()).unwrap();
+        let mut table =
+            Processes::new(Path::new("/proc"), |c| c.into(), &Detection::default()).unwrap();
         let roster = roster::by_proc(Path::new("/proc")).unwrap();
         let (all, numbers) = table.read(roster, &HashSet::new(), true);
         assert_eq!(numbers, HashMap::new(), "/proc has counted none");
@@ -279,7 +296,8 @@ mod tests {
 
     #[test]
     fn who_was_listed_and_is_gone_or_another_by_now_is_left_out() {
-        let mut table = Processes::new(Path::new("/proc"), |c| c.into()).unwrap();
+        let mut table =
+            Processes::new(Path::new("/proc"), |c| c.into(), &Detection::default()).unwrap();
         let mut me = roster::of(Path::new("/proc"), std::process::id()).unwrap();
         me.numbers = Some(Numbers { count: 3, hash: 1 });
         let gone = Entry { pid: u32::MAX, ..me.clone() };

@@ -1,13 +1,15 @@
 //! Who runs now: from the kernel's own list, or from `/proc`.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
-use leakwatch_common::{FDS_UNCOUNTED, ProcessRecord};
+use leakwatch_common::{FDS_UNCOUNTED, ProcessRecord, ThreadRecord};
 
 use super::model::KernelStr;
 use super::processes::parse_stat;
+use crate::time::Boottime;
 
 /// `PF_KTHREAD` of `include/linux/sched.h`.
 const PF_KTHREAD: u64 = 0x0020_0000;
@@ -29,6 +31,8 @@ pub(crate) struct Entry {
     pub zombie: bool,
     /// Its threads.
     pub threads: u32,
+    /// When each that lives was started, where the kernel has listed them.
+    pub thread_starts: Option<Vec<Boottime>>,
     /// Its descriptors, where they were counted.
     pub numbers: Option<Numbers>,
 }
@@ -47,31 +51,59 @@ pub(crate) struct Numbers {
 /// # Errors
 /// The kernel's; `UnexpectedEof` where the last record is cut.
 pub(crate) fn by_iterator(mut pass: impl Read) -> io::Result<Vec<Entry>> {
-    const SIZE: usize = size_of::<ProcessRecord>();
     let mut bytes = Vec::new();
     pass.read_to_end(&mut bytes)?;
-    let records = bytes.chunks_exact(SIZE);
-    if !records.remainder().is_empty() {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+    let mut threads: HashMap<u32, Vec<Boottime>> = HashMap::new();
+    let mut processes = Vec::new();
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        let thread: ThreadRecord = plain(rest)?;
+        let living = if thread.tid == thread.tgid {
+            let process: ProcessRecord = plain(rest)?;
+            rest = &rest[size_of::<ProcessRecord>()..];
+            if u64::from(process.flags) & PF_KTHREAD == 0 {
+                processes.push(entry(&process));
+            }
+            process.exit_state & EXITED == 0
+        } else {
+            rest = &rest[size_of::<ThreadRecord>()..];
+            true
+        };
+        if living {
+            threads.entry(thread.tgid).or_default().push(Boottime(thread.start_ns));
+        }
     }
+    for process in &mut processes {
+        process.thread_starts = Some(threads.remove(&process.pid).unwrap_or_default());
+    }
+    Ok(processes)
+}
+
+/// The record that these bytes begin with.
+fn plain<T: Plain>(bytes: &[u8]) -> io::Result<T> {
+    let bytes = bytes.get(..size_of::<T>()).ok_or(io::ErrorKind::UnexpectedEof)?;
     // SAFETY: as many bytes as the type has, which is plain data without padding;
     // read without regard to alignment.
-    let records =
-        records.map(|r| unsafe { std::ptr::read_unaligned(r.as_ptr().cast::<ProcessRecord>()) });
-    Ok(records.filter(|r| u64::from(r.flags) & PF_KTHREAD == 0).map(|r| entry(&r)).collect())
+    Ok(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast::<T>()) })
 }
+
+/// Of which any bytes are a value.
+trait Plain {}
+impl Plain for ThreadRecord {}
+impl Plain for ProcessRecord {}
 
 fn entry(record: &ProcessRecord) -> Entry {
     let len = record.comm.iter().position(|b| *b == 0).unwrap_or(record.comm.len());
     let counted = record.fds != FDS_UNCOUNTED;
     Entry {
-        pid: record.tgid,
-        start_ticks: record.start_ns / 10_000_000,
+        pid: record.leader.tgid,
+        start_ticks: record.leader.start_ns / 10_000_000,
         ppid: record.ppid,
         comm: KernelStr::from(&record.comm[..len]),
         // One whose first thread has exited while others live is alive.
         zombie: record.exit_state & EXITED != 0 && record.threads <= 1,
         threads: record.threads,
+        thread_starts: None,
         numbers: counted.then_some(Numbers { count: record.fds, hash: record.numbers }),
     }
 }
@@ -100,6 +132,7 @@ pub(crate) fn of(proc: &Path, pid: u32) -> Option<Entry> {
         zombie: stat.is_zombie(),
         comm: stat.comm,
         threads: stat.threads,
+        thread_starts: None,
         numbers: None,
     })
 }
@@ -110,27 +143,48 @@ mod tests {
 
     fn record() -> ProcessRecord {
         ProcessRecord {
-            start_ns: 12_345_678_901,
+            leader: ThreadRecord { start_ns: 12_345_678_901, tgid: 42, tid: 42 },
             numbers: 7,
-            tgid: 42,
             ppid: 1,
             flags: 0x40_0000,
             exit_state: 0,
             threads: 3,
             fds: 5,
+            unused: 0,
             comm: *b"a (b)\n\0garbage!!",
         }
     }
 
+    fn bytes(record: ProcessRecord) -> [u8; 64] {
+        // SAFETY: plain data without padding.
+        unsafe { std::mem::transmute::<ProcessRecord, [u8; 64]>(record) }
+    }
+
+    fn thread(tgid: u32, tid: u32, start_ns: u64) -> [u8; 16] {
+        let record = ThreadRecord { start_ns, tgid, tid };
+        // SAFETY: plain data without padding.
+        unsafe { std::mem::transmute::<ThreadRecord, [u8; 16]>(record) }
+    }
+
     fn read(records: &[ProcessRecord]) -> Vec<Entry> {
-        let bytes: Vec<u8> = records
-            .iter()
-            .flat_map(|r| {
-                // SAFETY: plain data without padding.
-                unsafe { std::mem::transmute::<ProcessRecord, [u8; 56]>(*r) }
-            })
-            .collect();
+        let bytes: Vec<u8> = records.iter().flat_map(|r| bytes(*r)).collect();
         by_iterator(&bytes[..]).unwrap()
+    }
+
+    #[test]
+    fn threads_are_those_of_their_process_whichever_comes_first() {
+        // After an exec by another thread, or where numbers have wrapped around.
+        let before = thread(42, 41, 5);
+        let gone = ProcessRecord { exit_state: 0x20, ..record() };
+        let another = ThreadRecord { tgid: 50, tid: 50, ..record().leader };
+        let another = ProcessRecord { leader: another, ..record() };
+        let stream = [&before[..], &bytes(gone), &thread(50, 51, 7), &thread(9, 10, 1)].concat();
+        let all = by_iterator(&[&stream[..], &bytes(another)].concat()[..]).unwrap();
+        let starts = |e: &Entry| e.thread_starts.clone().unwrap();
+        assert_eq!(starts(&all[0]), [Boottime(5)], "its first thread has exited");
+        assert_eq!(starts(&all[1]), [Boottime(7), Boottime(12_345_678_901)]);
+        assert!(by_iterator(&before[..15]).is_err(), "a thread that is cut");
+        assert_eq!(of(Path::new("/proc"), std::process::id()).unwrap().thread_starts, None);
     }
 
     #[test]
@@ -149,7 +203,7 @@ mod tests {
         let all_gone = ProcessRecord { threads: 1, fds: FDS_UNCOUNTED, ..first_gone };
         let [first, all] = &read(&[first_gone, all_gone])[..] else { panic!("two") };
         assert_eq!((first.zombie, all.zombie, all.numbers), (false, true, None));
-        assert!(by_iterator(&[0_u8; 57][..]).is_err(), "a record that is cut");
+        assert!(by_iterator(&[0_u8; 65][..]).is_err(), "a record that is cut");
     }
 
     #[test]

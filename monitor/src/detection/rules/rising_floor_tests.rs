@@ -1,9 +1,12 @@
 //! Tests of `rising-floor`.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::attribution::unit::UnitKind;
 use crate::detection::verdict::State;
 use crate::ledger::testing::World;
+use crate::source::model::{FdBirth, Frame, Opener, Role};
 
 const APP: (&str, UnitKind) = ("app.service", UnitKind::Service);
 
@@ -302,4 +305,82 @@ fn a_count_without_detail_keeps_what_was_known() {
     w.process(p).fds = crate::source::model::FdTable::Count(40);
     w.look();
     assert_eq!(w.only().state, State::Confirmed);
+}
+
+/// Beside so many connections that are used.
+fn beside_used(n: u32, forgotten: u32, wakes: bool) -> World {
+    let (mut w, p) = patient();
+    let used: Vec<u32> = (0..n).map(|_| w.connect(p)).collect();
+    let mut left = std::collections::VecDeque::new();
+    for i in 0..forgotten * 2 {
+        if i % 2 == 0 {
+            left.push_back(w.connect(p));
+        }
+        w.look();
+        for fd in used.iter().chain(left.back()) {
+            w.fd(p, *fd).position += 9;
+        }
+        // Or all of them are used in turn, seldom.
+        if wakes && i % 40 == 39 {
+            left.iter().for_each(|fd| w.fd(p, *fd).position += 9);
+        }
+    }
+    w
+}
+
+#[test]
+fn what_is_unused_is_told_from_what_is_used() {
+    let w = beside_used(200, 120, false);
+    let leak = w.only();
+    assert_eq!(leak.state, State::Confirmed, "{leak:#?}");
+    assert!((100..=120).contains(&leak.held), "those that are used are none of it: {leak:#?}");
+    assert!(leak.evidence[0].contains("open all through a window without being used"));
+    assert!(leak.examples.iter().all(|e| e.fd >= Some(203)), "{:?}", leak.examples);
+    let quiet = beside_used(200, 0, false);
+    assert!(!quiet.ever_confirmed(), "{:#?}", quiet.changes);
+    let turns = beside_used(200, 120, true);
+    assert!(!turns.ever_confirmed(), "{:#?}", turns.changes);
+}
+
+/// Opens one of the same kind, as this function.
+fn opened_by(w: &mut World, p: u32, stack: u32) -> u32 {
+    let fd = w.open(p, "/srv/app/data.db");
+    w.fd(p, fd).birth = Some(FdBirth { at: w.now, tid: p, stack: Some(stack) });
+    fd
+}
+
+/// A pool that is replaced hides what another function leaks of the same file.
+fn two_functions(leaks: bool) -> World {
+    let (mut w, p) = app();
+    for (stack, function) in [(1, "pool::fill"), (2, "export::run")] {
+        let process = w.process(p).id;
+        let role = Role::Opener;
+        let frames = vec![Frame { function: function.into(), role, ..Frame::raw(4096) }];
+        w.stacks.insert(stack, vec![4096]);
+        w.openers.push(Arc::new(Opener { process, stack, frames, note: None }));
+    }
+    let mut pool: std::collections::VecDeque<u32> =
+        (0..30).map(|_| opened_by(&mut w, p, 1)).collect();
+    for i in 0..200_u32 {
+        pool.push_back(opened_by(&mut w, p, 1));
+        let oldest = pool.pop_front().unwrap();
+        w.close(p, oldest);
+        if leaks && i % 3 == 0 && i > 60 {
+            opened_by(&mut w, p, 2);
+        }
+        w.look();
+    }
+    w
+}
+
+#[test]
+fn what_one_function_leaks_is_told_from_the_pool_of_another() {
+    let w = two_functions(true);
+    let leak = w.only();
+    assert_eq!(leak.state, State::Confirmed, "{leak:#?}");
+    assert!(leak.evidence[0].contains("that export::run opened"), "{:?}", leak.evidence);
+    assert!((40..=46).contains(&leak.held), "{leak:#?}");
+    assert_eq!(leak.opener[0].function, "export::run");
+    let innocent = two_functions(false);
+    assert!(!innocent.ever_confirmed(), "{:#?}", innocent.changes);
 }

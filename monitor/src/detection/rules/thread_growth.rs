@@ -60,6 +60,8 @@ pub fn judge(ledger: &Ledger, config: &Detection, _now: Boottime) -> Vec<Finding
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::attribution::unit::UnitKind;
     use crate::detection::verdict::State;
@@ -110,6 +112,47 @@ mod tests {
         let first = &w.changes.iter().find(|c| c.to == State::Confirmed).unwrap().leak;
         // What stays of them is one window old.
         assert!((201..=213).contains(&first.held), "{}", first.held);
+    }
+
+    /// A load that swings by twenty hides the floor; the age of each is known where `known`.
+    fn swinging(leak: bool, known: bool) -> World {
+        let (mut w, p) = app();
+        let mut old = 1_u32;
+        for i in 0..720_u32 {
+            // One in a minute, which is two windows.
+            old += u32::from(leak && i % 12 == 0);
+            w.process(p).threads = old + 20 * (i / 9 % 2) + i % 5;
+            w.process(p).old_threads = known.then(|| [old; 4]);
+            w.look();
+        }
+        w
+    }
+
+    #[test]
+    fn old_ones_are_told_from_the_load() {
+        assert!(swinging(true, true).ever_confirmed());
+        assert!(!swinging(false, true).ever_confirmed());
+    }
+
+    #[test]
+    fn threads_that_live_long_and_end_are_none() {
+        // So many are as old as a window; of those some end in each.
+        let live = |ended: u64| {
+            let (mut w, p) = app();
+            w.flows = true;
+            for i in 0..90_u32 {
+                w.process(p).threads = 10 + i;
+                w.process(p).old_threads = Some([5 + i, i, i / 4, i / 16]);
+                w.threads_ended("app.service", ended, Duration::from_secs(60));
+                w.look();
+            }
+            w
+        };
+        assert!(live(0).ever_confirmed());
+        let sessions = live(2);
+        assert!(!sessions.ever_confirmed(), "{:#?}", sessions.changes);
+        let said = |e: &String| e.contains("were closed meanwhile: they live long, and change");
+        assert!(sessions.only().evidence.iter().any(said), "{:#?}", sessions.only());
     }
 
     #[test]

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::descriptor;
 use super::line::{About, Beside, Id, Look, OpenerLine, Process, Table};
 use super::weight::{MOST, Weigh};
+use crate::config::model::LEVELS;
 use crate::source::model::{
-    BootId, FdSample, FdTable, KernelStr, Observation, Opener, ProcessId, ProcessTasks,
-    SourceState, SystemdUnit, UnitFlows,
+    BootId, FdSample, FdTable, KernelStr, Observation, Opener, ProcessId, ProcessSample,
+    ProcessTasks, SourceState, SystemdUnit, UnitFlows,
 };
 use crate::text;
 
@@ -18,6 +19,7 @@ use crate::text;
 pub(super) struct Kept {
     pub about: About,
     pub threads: u32,
+    pub old_threads: Option<[u32; LEVELS]>,
     pub sight: Sight,
     /// As last seen in full.
     pub table: Vec<FdSample>,
@@ -27,7 +29,8 @@ pub(super) struct Kept {
 
 impl Kept {
     fn new(about: About) -> Self {
-        Self { about, threads: 0, sight: Sight::Denied, table: Vec::new(), weight: 0 }
+        let (threads, old_threads) = (0, None);
+        Self { about, threads, old_threads, sight: Sight::Denied, table: Vec::new(), weight: 0 }
     }
 
     fn weight(&self) -> usize {
@@ -88,7 +91,7 @@ impl Known {
     /// # Errors
     /// What the line relies on was never told, or there is too much.
     pub fn process(&mut self, line: Process) -> Result<(), String> {
-        let Process { pid, start, gone, about, threads, fds } = line;
+        let Process { pid, start, gone, about, threads, old_threads, fds } = line;
         let mut kept = match (self.processes.remove(&(pid, start)), about) {
             (Some(kept), about) => {
                 self.weight = self.weight.saturating_sub(kept.weight());
@@ -102,6 +105,8 @@ impl Known {
             return Ok(());
         }
         kept.threads = threads.unwrap_or(kept.threads);
+        // Of a version with fewer lengths, or more, they say nothing.
+        kept.old_threads = old_threads.map_or(kept.old_threads, |old| old.try_into().ok());
         kept.sight = match fds {
             None => kept.sight,
             Some(Table::Same(n)) => Sight::Same(n),
@@ -169,7 +174,8 @@ impl Known {
                 Sight::Count(n) => FdTable::Count(n),
                 Sight::Denied => FdTable::Denied,
             };
-            kept.about.clone().sample(id, kept.threads, fds)
+            let sample = kept.about.clone().sample(id, kept.threads, fds);
+            ProcessSample { old_threads: kept.old_threads, ..sample }
         };
         Observation {
             began: line.began,
@@ -196,7 +202,6 @@ mod tests {
     use super::super::descriptor::Descriptor;
     use super::super::patch::Patch;
     use super::*;
-    use crate::source::model::ProcessSample;
 
     fn process(pid: u32, fds: std::ops::Range<u32>) -> Process {
         let about = About::of(&ProcessSample {
@@ -210,6 +215,7 @@ mod tests {
             cgroup: "/".into(),
             zombie: false,
             threads: 1,
+            old_threads: None,
             max_fds: None,
             fds: FdTable::Denied,
         });

@@ -101,7 +101,7 @@ impl About {
     pub fn of(p: &ProcessSample) -> Self {
         // Every field is named, so that a new one is not forgotten here.
         let ProcessSample { id: _, ppid, comm, exe, exe_file, cmdline, uid, cgroup, .. } = p;
-        let ProcessSample { zombie, threads: _, max_fds, fds: _, .. } = p;
+        let ProcessSample { zombie, threads: _, old_threads: _, max_fds, fds: _, .. } = p;
         Self {
             ppid: *ppid,
             comm: comm.clone(),
@@ -128,6 +128,7 @@ impl About {
             cgroup,
             zombie,
             threads,
+            old_threads: None,
             max_fds,
             fds,
         }
@@ -147,6 +148,10 @@ pub(super) struct Process {
     pub about: Option<About>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads: Option<u32>,
+    /// How many of them are as old as a window of each length; `[]` where that is not known
+    /// any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_threads: Option<Vec<u32>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fds: Option<Table>,
 }

@@ -202,6 +202,8 @@ impl<W: Write> Writer<W> {
             start,
             about: (kept.map(|k| &k.about) != Some(&about)).then_some(about),
             threads: (kept.map_or(0, |k| k.threads) != p.threads).then_some(p.threads),
+            old_threads: (kept.and_then(|k| k.old_threads) != p.old_threads)
+                .then(|| p.old_threads.map(Vec::from).unwrap_or_default()),
             ..Process::default()
         };
         let sight = kept.map(|k| k.sight);
@@ -219,7 +221,8 @@ impl<W: Write> Writer<W> {
                 other.then_some(Table::Full { set, closed })
             }
         };
-        if head.about.is_some() || head.threads.is_some() || fds.is_some() {
+        let counted = head.threads.is_some() || head.old_threads.is_some();
+        if head.about.is_some() || counted || fds.is_some() {
             self.tell(Process { fds, ..head })?;
         }
         Ok(())

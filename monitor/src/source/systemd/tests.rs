@@ -21,6 +21,7 @@ fn process(cgroup: &str) -> ProcessSample {
         cgroup: cgroup.into(),
         zombie: false,
         threads: 1,
+        old_threads: None,
         max_fds: None,
         fds: FdTable::Denied,
     }

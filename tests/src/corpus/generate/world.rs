@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use leakwatch::config::model::Detection;
 use leakwatch::source::model::{
     BootId, Depth, FdBirth, FdSample, FdTable, Observation, ProcessId, ProcessSample,
     SourceFigures, TaskEvent, UnitFlows,
@@ -199,9 +200,14 @@ impl World {
 
     /// A census.
     pub fn look(&self, at: ClockPair) -> Observation {
-        let threads = self.open.iter().filter(|o| matches!(o.place, Place::Thread)).count();
+        let threads = || self.open.iter().filter(|o| matches!(o.place, Place::Thread));
         let mut main = self.main.clone();
-        main.threads += threads as u32;
+        let own = (main.id.started(), main.threads);
+        main.threads += threads().count() as u32;
+        main.old_threads = Some(Detection::default().lengths().map(|length| {
+            let old = threads().filter(|t| at.boot.since(t.opened) >= length).count() as u32;
+            old + if at.boot.since(own.0) >= length { own.1 } else { 0 }
+        }));
         main.fds = FdTable::Full(self.table.iter().flatten().cloned().collect());
         let zombies = self.open.iter().filter_map(|o| match &o.place {
             Place::Zombie(z) => Some(z.clone()),
@@ -241,6 +247,7 @@ fn process(pid: u32, start_ticks: u64, name: &str, limit: u64) -> ProcessSample 
         cgroup: format!("/system.slice/{name}.service").as_str().into(),
         zombie: false,
         threads: 4,
+        old_threads: None,
         max_fds: Some(limit),
         fds: FdTable::Full(Vec::new()),
     }

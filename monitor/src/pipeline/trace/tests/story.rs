@@ -50,6 +50,7 @@ pub(super) fn story(looks: usize) -> Vec<Entry> {
         };
         w.process(odd).zombie = i % 7 == 6;
         w.process(quiet).threads = 1 + i as u32 % 3;
+        w.process(leaky).old_threads = (i % 4 != 1).then_some([1 + i as u32 / 3, 1, 1, 0]);
         w.lost = BTreeMap::from([("births".to_owned(), i as u64 / 8)]);
         let child = w.spawn(("leaky.service", UnitKind::Service), leaky, "/usr/bin/job 1");
         let (parent, id) = (w.process(leaky).id, w.process(child).id);

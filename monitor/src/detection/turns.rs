@@ -40,7 +40,7 @@ pub(crate) fn past_turns(
     longest >= config.stale_after * turns || count >= enough
 }
 
-/// So many are never waited for together, where each takes room on a disk.
+/// So many times that nobody came are enough, too, where each takes room on a disk.
 pub(crate) fn many(config: &Detection) -> u64 {
     config.min_held * MANY
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Strength, named};
 use crate::detection::rules::leaves_out;
-use crate::detection::turns::{BY_THE_DAY, Turns, many as enough, past_turns};
+use crate::detection::turns::{BY_THE_DAY, Turns, lowest_limit, many, past_turns, share_of};
 use crate::detection::verdict::Rule;
 use crate::ledger::Ledger;
 use crate::ledger::patterns::log_family;
@@ -26,8 +26,8 @@ const NOT_ON_DISK: [&[u8]; 5] =
 /// A deleted log that is written to is given so many times as long as one that is not.
 const LATE: u32 = 2;
 
-/// Separate censuses at which scratch files came: by design there are some, a
-/// number that grows again and again is none.
+/// Separate censuses at which they were deleted, and scratch files came: by design there are
+/// some, a number that grows again and again is none.
 const HABIT: usize = 3;
 
 /// Judges every deleted file.
@@ -115,23 +115,29 @@ fn verdict(
         .count();
     let lives =
         !log_with_bytes && (turns.comes(waiting) || (waiting >= min_held && overdue < min_held));
-    let many = |of: &[(&Process, &Held)]| {
+    let forgotten = |of: &[(&Process, &Held)]| {
         let longest = of.iter().map(|(p, h)| quiet(p, h)).max().unwrap_or_default();
         let waits = waits(of);
-        let count = (waits as u64, enough(config));
-        waits >= min_held && !lives && past_turns(config, BY_THE_DAY, longest, count)
+        // What was deleted together is closed together: a batch, or what a start has made.
+        let deleted: BTreeSet<Boottime> =
+            of.iter().filter(|m| ripe(m)).map(|(_, h)| h.deleted).collect();
+        let limit = lowest_limit(of.iter().map(|(p, _)| *p));
+        let past = past_turns(config, BY_THE_DAY, longest, (deleted.len() as u64, many(config)))
+            || waits as u64 >= share_of(config, limit);
+        waits >= min_held && deleted.len() >= HABIT && past && !lives
     };
     let is_log = plain.iter().any(|(_, h)| h.kind == FdKind::Log);
-    let strength = if log_with_bytes || many(&plain) || (many(&scratch) && times.len() >= HABIT) {
-        Strength::Confirms
-    } else if is_log
-        || plain.len() >= min_held.div_ceil(2)
-        || (scratch.len() >= min_held && times.len() >= 2)
-    {
-        Strength::Suspects
-    } else {
-        return None;
-    };
+    let strength =
+        if log_with_bytes || forgotten(&plain) || (forgotten(&scratch) && times.len() >= HABIT) {
+            Strength::Confirms
+        } else if is_log
+            || plain.len() >= min_held.div_ceil(2)
+            || (scratch.len() >= min_held && times.len() >= 2)
+        {
+            Strength::Suspects
+        } else {
+            return None;
+        };
     let counted = if plain.is_empty() { &scratch } else { &plain };
     let mut finding = Finding::of_descriptors(ledger, RULE, strength, cohort, counted)?;
     let files: BTreeMap<(u32, u64), u64> =
@@ -295,12 +301,29 @@ mod tests {
         assert_eq!((leak.state, leak.held), (State::Confirmed, 10), "the last are kept");
     }
 
-    /// So many files are deleted in use, and closed after so many looks.
+    #[test]
+    fn what_was_deleted_together_is_a_batch() {
+        let (mut w, p, _) = daemon("/srv/data");
+        // A start, and then an eviction, with files that are read to their end.
+        for (dir, n) in [("start", 5), ("evicted", 60)] {
+            let paths: Vec<String> = (0..n).map(|i| format!("/srv/{dir}/part-{i}.csv")).collect();
+            paths.iter().for_each(|path| _ = w.open(p, path));
+            w.look();
+            paths.iter().for_each(|path| w.unlink(path));
+            w.looks(700);
+        }
+        assert!(!w.ever_confirmed(), "{:#?}", w.changes);
+        assert_eq!(w.ask(judge).len(), 2, "they are suspected, with the space that they take");
+    }
+
+    /// So many files are deleted in use, one after another, and closed after so many looks.
     fn use_deleted(w: &mut World, p: u32, dir: &str, n: usize, looks: usize) {
         let paths: Vec<String> = (0..n).map(|i| format!("/srv/{dir}/part-{i}.csv")).collect();
         let fds: Vec<u32> = paths.iter().map(|path| w.open(p, path)).collect();
-        w.look();
-        paths.iter().for_each(|path| w.unlink(path));
+        for path in &paths {
+            w.look();
+            w.unlink(path);
+        }
         w.looks(looks);
         fds.into_iter().for_each(|fd| w.close(p, fd));
         // Long enough for the cohort to be forgotten.

@@ -1,6 +1,7 @@
 //! Parts of a cohort whose members are told from the others: by the function that opened
 //! them, or because nobody uses them. A leak in one of them may be small beside the rest.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,8 +113,14 @@ impl Parts {
                 closing.stays(h.since, tally);
             }
         }
-        for (key, tally) in &tallies {
-            if tally.count >= LEAST && !self.0.contains_key(key) && self.has_room(key) {
+        let new = |(key, tally): &(&(u32, Part), &Tally)| {
+            tally.count >= LEAST && !self.0.contains_key(key)
+        };
+        let mut new: Vec<_> = tallies.iter().filter(new).collect();
+        // The largest first, and the same in every replay.
+        new.sort_by_key(|(key, tally)| (Reverse(tally.count), *key));
+        for (key, _) in new {
+            if self.has_room(key) {
                 self.0.insert(key.clone(), fresh(closing.windows));
             }
         }
@@ -126,7 +133,8 @@ impl Parts {
     }
 
     fn has_room(&self, (slot, part): &(u32, Part)) -> bool {
-        *part == Part::Unused || self.of(*slot).count() <= MAX_OPENERS
+        let openers = self.of(*slot).filter(|(part, _)| **part != Part::Unused);
+        *part == Part::Unused || openers.count() < MAX_OPENERS
     }
 
     /// Forgets all of them.
@@ -185,5 +193,65 @@ fn end(track: &mut Track, survivors: [u32; LEVELS], closing: &Closing<'_>) {
         if end != End::No {
             level.present = Mark::default();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attribution::unit::UnitKind;
+    use crate::ledger::testing::World;
+    use crate::source::model::{FdBirth, Frame, Opener, Role};
+
+    /// Functions of the names `a`, `b`, … have opened so many each of one file.
+    fn opened(counts: &[u32]) -> (World, u32) {
+        let mut w = World::new();
+        let p = w.spawn(("app.service", UnitKind::Service), 1, "/usr/bin/app");
+        let process = w.process(p).id;
+        w.looks(20);
+        for (stack, (name, count)) in ('a'..).zip(counts).enumerate() {
+            let stack = stack as u32;
+            let (function, role) = (name.to_string(), Role::Opener);
+            let frames = vec![Frame { function, role, ..Frame::raw(4096) }];
+            w.stacks.insert(stack, vec![4096]);
+            w.openers.push(Arc::new(Opener { process, stack, frames, note: None }));
+            for _ in 0..*count {
+                let fd = w.open(p, "/srv/app/data.db");
+                w.fd(p, fd).birth = Some(FdBirth { at: w.now, tid: p, stack: Some(stack) });
+            }
+        }
+        w.looks(20);
+        (w, p)
+    }
+
+    fn followed(w: &World) -> Vec<(String, u32)> {
+        let p = w.ledger.processes().next().unwrap();
+        let name = |part: &Part| match part {
+            Part::Unused => "unused".to_owned(),
+            Part::OpenedBy(function) => function.to_string(),
+        };
+        p.parts.0.iter().map(|((_, part), track)| (name(part), track.count)).collect()
+    }
+
+    #[test]
+    fn the_largest_are_followed_and_small_ones_are_not() {
+        let (w, _) = opened(&[3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 2]);
+        let names: String = followed(&w).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, "cdefghij", "eight of ten, and what has opened two is none of them");
+    }
+
+    #[test]
+    fn who_has_closed_all_is_given_up_once_no_window_tells_of_it() {
+        let (mut w, p) = opened(&[5, 3]);
+        assert_eq!(followed(&w), [("a".to_owned(), 5), ("b".to_owned(), 3)]);
+        w.fds(p).truncate(3);
+        w.looks(40);
+        assert_eq!(followed(&w), [("a".to_owned(), 3), ("b".to_owned(), 0)]);
+        w.looks(400);
+        assert_eq!(followed(&w), [("a".to_owned(), 3)]);
+        // Another program knows nothing of them.
+        w.process(p).exe = Some("/usr/bin/other".into());
+        w.look();
+        assert_eq!(followed(&w), []);
     }
 }

@@ -208,7 +208,7 @@ fn what_a_start_opens_and_nothing_after_it_is_on_purpose() {
     assert!(!start.ever_confirmed(), "{:#?}", start.changes);
     let later = opened_one_by_one(20);
     let confirmed = later.changes.iter().filter(|c| c.to == State::Confirmed);
-    let cohorts: std::collections::BTreeSet<_> = confirmed.map(|c| &*c.leak.cohort).collect();
+    let cohorts: BTreeSet<_> = confirmed.map(|c| &*c.leak.cohort).collect();
     assert_eq!(
         cohorts.into_iter().collect::<Vec<_>>(),
         ["/srv/logs/access.log", "/srv/logs/worker-{n}.log"]

@@ -111,6 +111,7 @@ fn process(n: u32) -> ProcessSample {
         cgroup: format!("/system.slice/app-{}.service", n / 4).as_str().into(),
         zombie: false,
         threads: 4,
+        old_threads: None,
         max_fds: Some(1024),
         fds: FdTable::Full((3..3 + FDS).map(|fd| descriptor(pid, fd, fd.into())).collect()),
     }

@@ -122,7 +122,7 @@ mod tests {
             // One in a minute, which is two windows.
             old += u32::from(leak && i % 12 == 0);
             w.process(p).threads = old + 20 * (i / 9 % 2) + i % 5;
-            w.process(p).old_threads = known.then(|| [old; 4]);
+            w.process(p).old_threads = known.then_some([old; 4]);
             w.look();
         }
         w

@@ -34,7 +34,7 @@ struct Open {
 enum Place {
     Fd(u32),
     Thread,
-    Zombie(ProcessSample),
+    Zombie(Box<ProcessSample>),
 }
 
 /// The service and what it has.
@@ -118,7 +118,7 @@ impl World {
             self.count(life, opened, None);
             let place = match life.what {
                 What::Thread => Place::Thread,
-                What::Zombie => Place::Zombie(self.zombie(opened)),
+                What::Zombie => Place::Zombie(Box::new(self.zombie(opened))),
                 what => Place::Fd(self.descriptor(what, opened)),
             };
             self.open.push(Open { life: *life, opened, place });
@@ -210,7 +210,7 @@ impl World {
         }));
         main.fds = FdTable::Full(self.table.iter().flatten().cloned().collect());
         let zombies = self.open.iter().filter_map(|o| match &o.place {
-            Place::Zombie(z) => Some(z.clone()),
+            Place::Zombie(z) => Some((**z).clone()),
             _ => None,
         });
         let mut processes: Vec<_> = [init(), main].into_iter().chain(zombies).collect();

@@ -369,7 +369,7 @@ impl Ledger {
             // Seen whole, warm, and in detail: else its floor says nothing.
             let whole = p.first_seen <= began && p.alive() && p.sight != process::Sight::Denied;
             if whole && began >= p.warm_from + warmup {
-                p.close_window(&self.window, &self.openers, now);
+                p.close_window(&self.window, &self.openers);
                 p.close_tasks(&self.window, warmup);
             } else {
                 p.forget_windows();

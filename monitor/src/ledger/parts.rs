@@ -58,8 +58,8 @@ struct Tally {
 pub(crate) struct Closing<'a> {
     /// The window.
     pub window: &'a Window,
-    /// When.
-    pub now: Boottime,
+    /// When the descriptors were last read: not at each census, where that is too much.
+    pub seen_at: Boottime,
     /// Which lengths end.
     pub ends: [End; LEVELS],
     /// Complete windows of each that are kept.
@@ -152,7 +152,7 @@ impl Parts {
 impl Closing<'_> {
     /// Counts a connection that was not used for a window.
     fn unused(&self, h: &Held, tallies: &mut HashMap<(u32, Part), Tally>) {
-        let idle = self.now.since(h.moved);
+        let idle = self.seen_at.since(h.moved);
         if idle >= self.window.length() {
             let tally = tallies.entry((h.slot, Part::Unused)).or_default();
             tally.count += 1;

@@ -324,7 +324,7 @@ impl Process {
     }
 
     /// Ends a window that was seen whole, and the longer ones that end with it.
-    pub fn close_window(&mut self, window: &Window, openers: &Openers, now: Boottime) {
+    pub fn close_window(&mut self, window: &Window, openers: &Openers) {
         self.in_a_row += 1;
         let ends = std::array::from_fn(|level| match window.ends_with(level) {
             true if self.in_a_row >= windows_of(level) => End::Whole,
@@ -347,7 +347,7 @@ impl Process {
         self.parts.close(
             self.id,
             &self.held,
-            &Closing { window, now, ends, windows: self.windows, openers },
+            &Closing { window, seen_at: self.seen_at(), ends, windows: self.windows, openers },
         );
         self.total.close(all, ends, window.keep);
         let floor = self.threads.levels[0].present.floor;

@@ -384,3 +384,26 @@ fn what_one_function_leaks_is_told_from_the_pool_of_another() {
     let innocent = two_functions(false);
     assert!(!innocent.ever_confirmed(), "{:#?}", innocent.changes);
 }
+
+#[test]
+fn what_was_not_read_again_is_not_taken_for_unused() {
+    let (mut w, p) = patient();
+    let other = w.spawn(APP, p, "/usr/bin/app --other");
+    (0..120).for_each(|_| _ = w.connect(p));
+    w.looks(4);
+    w.fds(p).iter_mut().for_each(|f| f.position += 9);
+    w.look();
+    w.same.insert(p);
+    for _ in 0..60 {
+        w.connect(other);
+        w.look();
+    }
+    let parts = |w: &World| {
+        let p = w.ledger.processes().find(|q| q.id.pid == p).unwrap();
+        p.slots.values().flat_map(|slot| p.parts.of(*slot)).count()
+    };
+    assert_eq!(parts(&w), 0);
+    w.same.clear();
+    w.looks(12);
+    assert_eq!(parts(&w), 1, "nothing has moved since");
+}

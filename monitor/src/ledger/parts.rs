@@ -241,6 +241,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_used_again_is_retired_like_what_is_closed() {
+        let mut w = World::new();
+        let p = w.spawn(("app.service", UnitKind::Service), 1, "/usr/bin/app");
+        w.looks(20);
+        let fds: Vec<u32> = (0..6).map(|_| w.connect(p)).collect();
+        fds.iter().for_each(|fd| w.fd(p, *fd).position = 7);
+        w.looks(30);
+        assert_eq!(followed(&w), [("unused".to_owned(), 6)]);
+        let retired = |w: &World| {
+            let p = w.ledger.processes().next().unwrap();
+            let levels = p.parts.0.values().map(|track| &track.levels[0]);
+            levels.flat_map(|l| l.marks.iter().chain([&l.present])).map(|m| m.retired).sum::<u32>()
+        };
+        let before = retired(&w);
+        w.fd(p, fds[0]).position += 9;
+        w.fd(p, fds[1]).position += 9;
+        w.close(p, fds[2]);
+        w.look();
+        assert_eq!(retired(&w) - before, 3);
+        // At once again: they were in use.
+        w.fd(p, fds[0]).position += 9;
+        w.look();
+        assert_eq!(retired(&w) - before, 3);
+    }
+
+    #[test]
     fn who_has_closed_all_is_given_up_once_no_window_tells_of_it() {
         let (mut w, p) = opened(&[5, 3]);
         assert_eq!(followed(&w), [("a".to_owned(), 5), ("b".to_owned(), 3)]);

@@ -165,6 +165,16 @@ mod tests {
         zombies(&mut w, p, 20);
         w.looks(8);
         assert_eq!((w.only().state, w.only().held), (State::Confirmed, 20));
+        // But a batch that is waited for together, where what is few of the limit is.
+        let mut config = crate::ledger::testing::config();
+        config.detection.min_share = 0.0625;
+        for (n, state) in [(63, State::Suspected), (64, State::Confirmed)] {
+            let mut w = World::with(config.clone());
+            let p = w.spawn(APP, 1, "/usr/bin/app");
+            zombies(&mut w, p, n);
+            w.looks(8);
+            assert_eq!((w.only().state, w.only().held), (state, n as u64));
+        }
     }
 
     #[test]

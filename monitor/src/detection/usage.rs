@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use crate::config::model::Detection;
 use crate::ledger::Ledger;
 use crate::ledger::process::{Held, Process};
 use crate::source::model::FdKind;
@@ -25,9 +24,9 @@ pub(crate) struct Usage {
 
 impl Usage {
     /// Of these.
-    pub fn of(ledger: &Ledger, config: &Detection, members: &[(&Process, &Held)]) -> Self {
+    pub fn of(ledger: &Ledger, members: &[(&Process, &Held)]) -> Self {
         let beginning = ledger.window().length();
-        let lately = beginning * config.windows.max(1);
+        let lately = ledger.window().lately();
         let counted = || members.iter().filter(|(_, h)| h.kind == FdKind::Socket && h.position > 0);
         let later = |h: &Held| h.moved.since(h.since) >= beginning;
         let used = counted().filter(|(p, h)| later(h) && p.seen_at().since(h.moved) < lately);

@@ -147,17 +147,19 @@ fn whole(excess: f64) -> u32 {
 
 /// Nearly all of them ended within a window.
 fn is_quick(ended: &Lifetimes, window: Duration) -> bool {
-    // A bucket later: those of the window's own are within it, for all that is known.
-    let long: u64 = ended.buckets.iter().skip(bucket(window) + 1).sum();
     let all: u64 = ended.buckets.iter().sum();
-    long as f64 <= all as f64 * LONG
+    long_lived(ended, bucket(window)) as f64 <= all as f64 * LONG
 }
 
 /// How many may have lived for longer than that. The last bucket has no upper bound.
 fn longer(ended: &Lifetimes, than: Duration) -> u32 {
-    let buckets = &ended.buckets;
-    let long: u64 = buckets.iter().skip(bucket(than).min(buckets.len() - 1)).sum();
-    u32::try_from(long).unwrap_or(u32::MAX)
+    let last = ended.buckets.len() - 1;
+    u32::try_from(long_lived(ended, bucket(than).min(last))).unwrap_or(u32::MAX)
+}
+
+/// Those from this bucket on.
+fn long_lived(ended: &Lifetimes, bucket: usize) -> u64 {
+    ended.buckets.iter().skip(bucket).sum()
 }
 
 /// Which bucket such a life falls into: bucket i is below 2^i microseconds.

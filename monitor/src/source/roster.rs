@@ -87,10 +87,13 @@ fn plain<T: Plain>(bytes: &[u8]) -> io::Result<T> {
     Ok(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast::<T>()) })
 }
 
-/// Of which any bytes are a value.
-trait Plain {}
-impl Plain for ThreadRecord {}
-impl Plain for ProcessRecord {}
+/// # Safety
+/// Any bytes are a value of it, and it has no padding.
+unsafe trait Plain {}
+// SAFETY: numbers alone; the sizes are asserted where they are defined.
+unsafe impl Plain for ThreadRecord {}
+// SAFETY: likewise.
+unsafe impl Plain for ProcessRecord {}
 
 fn entry(record: &ProcessRecord) -> Entry {
     let len = record.comm.iter().position(|b| *b == 0).unwrap_or(record.comm.len());

@@ -96,7 +96,7 @@ fn descriptors(
         .filter(|h| h.slot == slot && h.since <= began)
         .map(|h| (owner, h))
         .collect();
-    let usage = Usage::of(ledger, config, &old);
+    let usage = Usage::of(ledger, &old);
     let mut asked = Asked::of(config, &|p| p.max_fds);
     if usage.mostly() {
         asked = asked.times(CACHE_WINDOWS, CACHE_SHARE);

@@ -151,11 +151,17 @@ pub fn judge(ledger: &Ledger, config: &Detection, now: Boottime) -> Vec<Finding>
         for ((_, template), members) in cohorts {
             let lives = Lives::of(ledger, config, (&ended, &survival), &members);
             let Some(lives) = lives else { continue };
+            let judged = |of: &Members<'_>| verdict(ledger, config, template, of, &lives);
+            let whole = judged(&members);
+            if whole.as_ref().is_some_and(|f| f.strength == Strength::Confirms) {
+                findings.extend(whole);
+                continue;
+            }
             // What nobody uses may be few beside those that are used.
             let unused = unused(ledger, &members);
-            let parts = [&members, &unused].into_iter();
-            let parts = parts.filter_map(|of| verdict(ledger, config, template, of, &lives));
-            findings.extend(parts.fold(None, Finding::stronger));
+            let part = Some(unused).filter(|part| part.len() < members.len());
+            let part = part.and_then(|part| judged(&part));
+            findings.extend(part.into_iter().fold(whole, Finding::stronger));
         }
     }
     findings
@@ -191,7 +197,7 @@ fn verdict(
         outlived.iter().map(|(p, h)| p.seen_at().since(h.opened).saturating_sub(old)).sum();
     let enough = held >= config.min_held && beyond >= lives.beyond;
     // A cache of files keeps them for good, too, while it fills, and so does a pool.
-    let usage = Usage::of(ledger, config, &outlived);
+    let usage = Usage::of(ledger, &outlived);
     let (habit, share) = if may_be_cache(&outlived) || usage.mostly() {
         (windows * CACHE_WINDOWS as u64, CACHE_SHARE)
     } else {

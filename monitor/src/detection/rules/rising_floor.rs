@@ -75,7 +75,7 @@ impl Cohort<'_> {
         let mut asked = Asked::of(config, &|p| p.max_fds);
         let mut found = rise::find(ledger, config, &asked, tracks)?;
         let members = self.members(&found.processes, ledger);
-        let usage = Usage::of(ledger, config, &members);
+        let usage = Usage::of(ledger, &members);
         if may_be_cache(&members) || usage.mostly() {
             asked = asked.times(CACHE_WINDOWS, CACHE_SHARE);
             found = rise::find(ledger, config, &asked, tracks)?;

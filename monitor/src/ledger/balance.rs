@@ -153,7 +153,7 @@ fn is_quick(ended: &Lifetimes, window: Duration) -> bool {
 
 /// How many may have lived for longer than that. The last bucket has no upper bound.
 fn longer(ended: &Lifetimes, than: Duration) -> u32 {
-    let last = ended.buckets.len() - 1;
+    let last = ended.buckets.len().saturating_sub(1);
     u32::try_from(long_lived(ended, bucket(than).min(last))).unwrap_or(u32::MAX)
 }
 
@@ -236,5 +236,31 @@ fn count(p: &Process, fds: bool, open: &mut BTreeMap<Subject, u64>) {
         let Some(cohort) = p.cohorts.get(*slot as usize) else { continue };
         let subject = Subject::Fds(as_probes_say(*kind));
         *open.entry(subject).or_default() += u64::from(cohort.track.count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lives_of_a_window_s_own_bucket_may_be_longer_than_it() {
+        let mut ended = Lifetimes::default();
+        // 300 s are between 2^28 and 2^29 microseconds.
+        let (window, own) = (Duration::from_secs(300), 29);
+        ended.buckets[own - 1] = 95;
+        assert!(is_quick(&ended, window));
+        assert_eq!(longer(&ended, window), 0);
+        ended.buckets[own] = 5;
+        assert!(is_quick(&ended, window), "a twentieth may be");
+        assert_eq!(longer(&ended, window), 5);
+        ended.buckets[own] = 6;
+        assert!(!is_quick(&ended, window));
+        // What is longer than the histogram tells falls into its last bucket.
+        *ended.buckets.last_mut().unwrap() = 3;
+        assert_eq!(longer(&ended, Duration::from_secs(86_400)), 3);
+        // A trace may say anything.
+        ended.buckets.clear();
+        assert_eq!(longer(&ended, window), 0);
     }
 }

@@ -24,12 +24,13 @@ for i in range(int(sys.argv[2])):
 ";
 
 /// Holds more and more files while it runs, and none at its end.
+/// Looks take a fiftieth of the processor at most, so on a busy host there are few of them.
 const GROWING: &str = "
 import sys, time
 kept = []
 for i in range(40):
     kept.append(open(f'{sys.argv[1]}/part-{i}.dat', 'w'))
-    time.sleep(0.2)
+    time.sleep(0.4)
 for file in kept:
     file.close()
 ";

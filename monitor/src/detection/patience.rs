@@ -47,8 +47,10 @@ pub(crate) struct Asked<'a> {
     pub share: f64,
     /// …and no fewer than so many, unless that is more than half of it…
     least: u64,
-    /// …or it has gone on for so many windows of the config.
-    pub patience: u64,
+    /// …beside so many…
+    anyway: fn(&Process) -> u64,
+    /// …or it has gone on for so many windows of the config; `None`: that alone is no reason.
+    pub patience: Option<u64>,
     /// How much a process, or its unit, may have.
     limit: &'a dyn Fn(&Process) -> Option<u64>,
     /// Where earlier lives came to rest.
@@ -59,13 +61,14 @@ impl<'a> Asked<'a> {
     /// Of what is no file cache.
     pub fn of(config: &Detection, limit: &'a dyn Fn(&Process) -> Option<u64>) -> Self {
         let rises = config.windows.max(1) as usize;
-        let (share, patience) = (config.min_share, patience(config));
-        Self { rises, share, least: 0, patience, limit, usual: None }
+        let (share, patience) = (config.min_share, Some(patience(config)));
+        Self { rises, share, least: 0, anyway: |_| 0, patience, limit, usual: None }
     }
 
-    /// Of threads, which a pool has by the hundred.
+    /// Of threads, which a pool has by the hundred, beside those that a program has anyway.
     pub fn of_threads(config: &Detection, limit: &'a dyn Fn(&Process) -> Option<u64>) -> Self {
-        Self { least: THREADS_OF_A_POOL, ..Self::of(config, limit) }
+        let anyway = |p: &Process| u64::from(p.fewest_threads);
+        Self { least: THREADS_OF_A_POOL, anyway, ..Self::of(config, limit) }
     }
 
     /// With what is usual for a cohort.
@@ -94,9 +97,16 @@ impl<'a> Asked<'a> {
         doubt.is_none_or(|doubt| !doubt.starts_with(&known)).then_some(known)
     }
 
-    /// So many times as many rises, and as much of the limit.
-    pub fn times(self, windows: usize, share: f64) -> Self {
-        Self { rises: self.rises * windows, share: (self.share * share).min(1.0), ..self }
+    /// Of what looks like a file cache, or is in use.
+    pub fn of_cache(self) -> Self {
+        let share = (self.share * CACHE_SHARE).min(1.0);
+        Self { rises: self.rises * CACHE_WINDOWS, share, ..self }
+    }
+
+    /// Of what belongs to connections that are in use: if those are leaked it is they that
+    /// grow in number, for however long.
+    pub fn of_companions(self) -> Self {
+        Self { patience: None, ..self.of_cache() }
     }
 
     /// The limit that a share is of.
@@ -108,7 +118,8 @@ impl<'a> Asked<'a> {
     pub fn enough(&self, p: &Process) -> u64 {
         let (limit, share) = (self.limit(p), self.share * self.limit(p) as f64);
         // With no share asked for, any number will do.
-        let least = if self.share > 0.0 { self.least.min(limit / 2) } else { 0 };
+        let least = self.least + (self.anyway)(p);
+        let least = if self.share > 0.0 { least.min(limit / 2) } else { 0 };
         (share.ceil() as u64).max(least)
     }
 }

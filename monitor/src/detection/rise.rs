@@ -76,7 +76,7 @@ pub(crate) fn find<'a>(
 ) -> Option<Rise<'a>> {
     let mut doubt = None;
     for level in 0..LEVELS {
-        let long = asked.patience.div_ceil(windows_of(level)) as usize;
+        let long = asked.patience.map_or(0, |p| p.div_ceil(windows_of(level)) as usize);
         // The history ends somewhere: what has risen in all of it has risen for long.
         let long = long.min(ledger.window().keep - 1).max(asked.rises);
         let at = |rises, shape| {
@@ -89,7 +89,9 @@ pub(crate) fn find<'a>(
         let stairs = flights.filter_map(|rises| at(rises, Shape::Stairs));
         for (rises, found) in slopes.chain(stairs) {
             let whole = level + 1 == LEVELS && rises == long;
-            let lasted = whole || rises as u64 * windows_of(level) >= asked.patience;
+            let lasted = asked
+                .patience
+                .is_some_and(|patience| whole || rises as u64 * windows_of(level) >= patience);
             let against = found.lives().or_else(|| found.leads(asked));
             let against = against.or_else(|| asked.expects(count(tracks)));
             let small = || found.small(asked, ledger);
@@ -220,11 +222,12 @@ impl<'a> Candidate<'a> {
             return None;
         }
         let enough = self.tracks.iter().map(|(p, _)| asked.enough(p)).min()?;
-        let long = ledger.window().length() * u32::try_from(asked.patience).unwrap_or(u32::MAX);
-        Some(format!(
-            "it may be a pool that fills: confirmed from {enough} on, or after {}",
-            text::duration(long)
-        ))
+        let mut doubt = format!("it may be a pool that fills: confirmed from {enough} on");
+        if let Some(patience) = asked.patience {
+            let long = ledger.window().length() * u32::try_from(patience).unwrap_or(u32::MAX);
+            doubt.push_str(&format!(", or after {}", text::duration(long)));
+        }
+        Some(doubt)
     }
 
     fn rise(self, ledger: &Ledger, strength: Strength) -> Rise<'a> {

@@ -3,10 +3,10 @@
 
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Room, Strength};
-use crate::detection::patience::{Asked, CACHE_SHARE, CACHE_WINDOWS};
+use crate::detection::patience::{Asked, may_be_cache};
 use crate::detection::rise::{self, Rise};
 use crate::detection::rules::leaves_out_unit;
-use crate::detection::usage::Usage;
+use crate::detection::usage::{self, Usage};
 use crate::detection::verdict::{Resource, Rule};
 use crate::ledger::Ledger;
 use crate::ledger::balance::{Balance, Subject, as_probes_say};
@@ -56,7 +56,10 @@ fn threads(
         (p.threads.count.saturating_sub(p.fewest_threads), std::cmp::Reverse(p.id))
     })?;
     let limit = |_: &Process| unit.tasks_max;
-    let asked = Asked::of_threads(config, &limit);
+    let mut asked = Asked::of_threads(config, &limit);
+    if usage::threads_accompany(ledger, config, owner) {
+        asked = asked.of_companions();
+    }
     let found = rise::find(ledger, config, &asked, &[(owner, &balance.track)])?;
     let comm = text::printable(owner.comm.as_bytes());
     let mut finding = Finding::of_processes(
@@ -98,8 +101,10 @@ fn descriptors(
         .collect();
     let usage = Usage::of(ledger, &old);
     let mut asked = Asked::of(config, &|p| p.max_fds);
-    if usage.mostly() {
-        asked = asked.times(CACHE_WINDOWS, CACHE_SHARE);
+    if usage.accompany() {
+        asked = asked.of_companions();
+    } else if may_be_cache(&old) || usage.mostly() {
+        asked = asked.of_cache();
     }
     let mut found = rise::find(ledger, config, &asked, &[(owner, &balance.track)])?;
     // A load that does not close what it opens within the window is none of the law's.

@@ -198,12 +198,13 @@ fn verdict(
     let enough = held >= config.min_held && beyond >= lives.beyond;
     // A cache of files keeps them for good, too, while it fills, and so does a pool.
     let usage = Usage::of(ledger, &outlived);
-    let (habit, share) = if may_be_cache(&outlived) || usage.mostly() {
+    let (habit, share) = if may_be_cache(&outlived) || usage.mostly() || usage.accompany() {
         (windows * CACHE_WINDOWS as u64, CACHE_SHARE)
     } else {
         (windows, 1.0)
     };
-    let weighs = takes(config, &outlived, share) || lasts(config, &outlived);
+    let weighs =
+        takes(config, &outlived, share) || (!usage.accompany() && lasts(config, &outlived));
     let strength = match came.len() as u64 {
         n if n >= habit && none_closed && enough && weighs => Strength::Confirms,
         // Long sessions end some day, and each that does is one against it.

@@ -3,7 +3,7 @@
 
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Strength};
-use crate::detection::patience::{Asked, CACHE_SHARE, CACHE_WINDOWS, may_be_cache};
+use crate::detection::patience::{Asked, may_be_cache};
 use crate::detection::rise::{self, Rise, Tracks};
 use crate::detection::usage::Usage;
 use crate::detection::verdict::Rule;
@@ -76,8 +76,11 @@ impl Cohort<'_> {
         let mut found = rise::find(ledger, config, &asked, tracks)?;
         let members = self.members(&found.processes, ledger);
         let usage = Usage::of(ledger, &members);
-        if may_be_cache(&members) || usage.mostly() {
-            asked = asked.times(CACHE_WINDOWS, CACHE_SHARE);
+        if usage.accompany() {
+            asked = asked.of_companions();
+            found = rise::find(ledger, config, &asked, tracks)?;
+        } else if may_be_cache(&members) || usage.mostly() {
+            asked = asked.of_cache();
             found = rise::find(ledger, config, &asked, tracks)?;
         }
         // Seldom needed, and not for nothing.

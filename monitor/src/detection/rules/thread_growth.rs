@@ -5,6 +5,7 @@ use crate::detection::finding::{Finding, Room};
 use crate::detection::patience::Asked;
 use crate::detection::rise;
 use crate::detection::rules::leaves_out_unit;
+use crate::detection::usage;
 use crate::detection::verdict::{Resource, Rule};
 use crate::ledger::Ledger;
 use crate::ledger::process::Process;
@@ -25,6 +26,11 @@ pub fn judge(ledger: &Ledger, config: &Detection, _now: Boottime) -> Vec<Finding
             let limit = |p: &Process| ledger.unit(&p.unit.name)?.tasks_max;
             let mut asked = Asked::of_threads(config, &limit);
             let mut found = rise::find(ledger, config, &asked, &tracks)?;
+            let used = found.processes.iter().all(|p| usage::threads_accompany(ledger, config, p));
+            if used {
+                asked = asked.of_companions();
+                found = rise::find(ledger, config, &asked, &tracks)?;
+            }
             let usual = ledger.usual(&tracks.first()?.0.unit.name, "thread", &comm);
             if usual.is_some() {
                 asked = asked.beside(usual);
@@ -53,6 +59,7 @@ pub fn judge(ledger: &Ledger, config: &Detection, _now: Boottime) -> Vec<Finding
             finding.evidence = vec![format!("the lowest number of threads of {whose} {rose}")];
             finding.evidence.extend(asked.beside_doubt(found.doubt.as_deref()));
             finding.evidence.extend(found.doubt);
+            finding.evidence.extend(used.then(usage::told_of_threads));
             Some(finding)
         })
         .collect()
@@ -112,6 +119,51 @@ mod tests {
         let first = &w.changes.iter().find(|c| c.to == State::Confirmed).unwrap().leak;
         // What stays of them is one window old.
         assert!((201..=213).contains(&first.held), "{}", first.held);
+    }
+
+    /// A thread at each look, and a connection: that is used or not, or came long before.
+    fn with_connections(used: bool, before: u32) -> World {
+        let mut config = crate::ledger::testing::config();
+        config.detection.min_share = 0.0625;
+        let mut w = World::with(config);
+        let p = w.spawn(("app.service", UnitKind::Service), 1, "/usr/bin/app");
+        w.process(p).max_fds = Some(65_536);
+        w.looks(20);
+        let mut came = std::collections::VecDeque::new();
+        for i in 0..before + 230 {
+            if before == 0 || i < before {
+                let fd = w.connect(p);
+                w.fd(p, fd).position = 7;
+            }
+            if i >= before {
+                came.push_back(i);
+                w.process(p).threads += 1;
+            }
+            let windows = [6, 24, 96, 384];
+            w.process(p).old_threads =
+                Some(windows.map(|w| 1 + came.iter().filter(|t| **t + w <= i).count() as u32));
+            w.look();
+            if used {
+                w.fds(p).iter_mut().for_each(|f| f.position += 9);
+            }
+        }
+        w
+    }
+
+    #[test]
+    fn a_thread_for_each_connection_in_use_is_none() {
+        let threads = |w: &World| {
+            let all = w.changes.iter().filter(|c| c.to == State::Confirmed);
+            all.filter(|c| c.leak.resource == Resource::Thread).count()
+        };
+        let served = with_connections(true, 0);
+        assert_eq!(threads(&served), 0, "{:#?}", served.changes);
+        let leaks = served.open_leaks();
+        let leak = leaks.iter().find(|l| l.resource == Resource::Thread).unwrap();
+        let said = |e: &String| e.contains("it is a thread for each");
+        assert!(leak.evidence.iter().any(said), "{:?}", leak.evidence);
+        assert_eq!(threads(&with_connections(false, 0)), 1, "nobody uses the connections");
+        assert_eq!(threads(&with_connections(true, 200)), 1, "the threads came without any");
     }
 
     /// The load swings by sixty, for longer than a verdict needs; the age of each is known.

@@ -215,10 +215,18 @@ impl<'a> Shelf<'a> {
         let turns = if self.repeats() >= min_held { BY_THE_HOUR } else { BY_THE_DAY };
         let longest = self.stale.iter().map(|h| idle(self.process, h)).max().unwrap_or_default();
         let count = (self.stale.len() as u64, share_of(config, self.process.max_fds));
-        // A program that opens some at its start and no more does so on purpose.
+        gone >= min_held || (self.goes_on(config) && past_turns(config, turns, longest, count))
+    }
+
+    /// A program that opens some at its start and no more does so on purpose, and a reload may
+    /// open as many again, before those of the start are done with.
+    fn goes_on(&self, config: &Detection) -> bool {
         let warm = self.process.warm_from + config.warmup;
-        let goes_on = self.handles.iter().any(|h| h.opened >= warm);
-        gone >= min_held || (goes_on && past_turns(config, turns, longest, count))
+        let later = self.grown().filter(|h| h.opened >= warm);
+        let times: BTreeSet<_> = later.map(|h| h.since).collect();
+        // Those of the first look have come before that.
+        let old = self.handles.len() - self.grown().count();
+        times.len() >= if old as u64 >= config.min_held { 1 } else { HABIT }
     }
 
     /// Each is for somebody who lives as long: a session, a job.

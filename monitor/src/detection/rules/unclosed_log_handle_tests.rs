@@ -216,6 +216,25 @@ fn what_a_start_opens_and_nothing_after_it_is_on_purpose() {
 }
 
 #[test]
+fn what_a_reload_opens_beside_those_of_the_start_is_on_purpose() {
+    let reloads = |n: usize| {
+        let mut w = World::new();
+        w.looks(2);
+        let p = w.spawn(DEPLOYER, 1, "/usr/bin/httpd");
+        for reload in 0..=n {
+            // The start comes at several looks.
+            for _ in 0..6 {
+                w.open(p, "/srv/logs/access.log");
+                w.looks(usize::from(reload == 0));
+            }
+            w.looks(250);
+        }
+        w.ever_confirmed()
+    };
+    assert_eq!([0, 1, 2, 3].map(reloads), [false, false, false, true]);
+}
+
+#[test]
 fn logs_of_their_own_are_given_longer_than_handles_on_one() {
     let open = |own: bool, looks: usize| {
         let mut w = World::new();

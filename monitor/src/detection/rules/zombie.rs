@@ -1,12 +1,12 @@
 //! `zombie`: a living parent does not reap its children. Near-certain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Member, Strength, named};
 use crate::detection::rules::leaves_out_unit;
-use crate::detection::turns::{BY_THE_HOUR, Turns, past_turns, share_of};
+use crate::detection::turns::{BY_THE_ROUND, Turns, past_turns, share_of};
 use crate::detection::verdict::{Resource, Rule};
 use crate::ledger::Ledger;
 use crate::ledger::process::Process;
@@ -19,6 +19,10 @@ const RULE: Rule = Rule::Zombie;
 /// Every child is a zombie for a moment; a parent that has not reaped for so
 /// long is not about to.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// Separate censuses that found children ended. Those that end together are often waited for
+/// together, and that may be when the job is done.
+const HABIT: usize = 3;
 
 /// Judges every parent.
 pub fn judge(ledger: &Ledger, config: &Detection, now: Boottime) -> Vec<Finding> {
@@ -64,9 +68,11 @@ fn verdict(
         let longest = zombies.iter().map(|z| age(z)).max().unwrap_or_default();
         let count = zombies.len() as u64;
         let limit = ledger.unit(&parent.unit.name).and_then(|u| u.tasks_max);
+        let times: BTreeSet<_> = zombies.iter().filter_map(|z| z.zombie_since).collect();
         count >= config.min_held
+            && times.len() >= HABIT
             && longest >= config.stale_after
-            && past_turns(config, BY_THE_HOUR, longest, (count, share_of(config, limit)))
+            && past_turns(config, BY_THE_ROUND, longest, (count, share_of(config, limit)))
     };
     let in_turn = |zombies: &[&Process]| {
         let is_overdue = |z: &&&Process| turns.overdue(age(z), zombies.len());
@@ -128,16 +134,26 @@ mod tests {
             .collect()
     }
 
+    /// They end at three looks.
+    fn zombies_in_turn(w: &mut World, parent: u32, n: usize) -> Vec<u32> {
+        let few = |n: usize, w: &mut World| {
+            let all = zombies(w, parent, n);
+            w.look();
+            all
+        };
+        [few(1, w), few(1, w), zombies(w, parent, n - 2)].concat()
+    }
+
     #[test]
     fn a_parent_that_does_not_reap_is_confirmed() {
         let mut w = World::new();
         let p = w.spawn(APP, 1, "/usr/bin/app");
-        let all = zombies(&mut w, p, 7);
+        let all = zombies_in_turn(&mut w, p, 7);
         w.looks(2);
         assert!(w.open_leaks().is_empty(), "every child is a zombie for a moment");
         w.looks(6);
         assert_eq!(w.only().state, State::Suspected, "some parents reap in batches");
-        w.looks(130);
+        w.looks(270);
         assert_eq!(w.only().state, State::Suspected, "some of them by the hour");
         w.looks(10);
         let leak = w.only();
@@ -148,7 +164,7 @@ mod tests {
         assert_eq!(leak.examples.len(), 7);
         assert_eq!(
             leak.evidence,
-            ["7 ended children of app[100] not reaped, the oldest for 12 min"]
+            ["7 ended children of app[100] not reaped, the oldest for 24 min"]
         );
         let members = w.docket.members(&leak.id);
         assert_eq!(members.iter().map(|m| m.id.pid).collect::<Vec<_>>(), [p]);
@@ -162,7 +178,7 @@ mod tests {
     fn many_are_not_waited_for() {
         let mut w = World::new();
         let p = w.spawn(APP, 1, "/usr/bin/app");
-        zombies(&mut w, p, 20);
+        zombies_in_turn(&mut w, p, 20);
         w.looks(8);
         assert_eq!((w.only().state, w.only().held), (State::Confirmed, 20));
         // But a batch that is waited for together, where what is few of the limit is.
@@ -171,10 +187,26 @@ mod tests {
         for (n, state) in [(63, State::Suspected), (64, State::Confirmed)] {
             let mut w = World::with(config.clone());
             let p = w.spawn(APP, 1, "/usr/bin/app");
-            zombies(&mut w, p, n);
+            zombies_in_turn(&mut w, p, n);
             w.looks(8);
             assert_eq!((w.only().state, w.only().held), (state, n as u64));
         }
+    }
+
+    #[test]
+    fn children_that_ended_together_are_waited_for_together() {
+        let mut w = World::new();
+        let p = w.spawn(APP, 1, "/usr/bin/app");
+        zombies(&mut w, p, 200);
+        w.looks(800);
+        assert_eq!((w.only().state, w.only().held), (State::Suspected, 200));
+        // Two more times, and it is a habit.
+        zombies(&mut w, p, 1);
+        w.looks(8);
+        assert_eq!(w.only().state, State::Suspected);
+        zombies(&mut w, p, 1);
+        w.looks(8);
+        assert_eq!((w.only().state, w.only().held), (State::Confirmed, 202));
     }
 
     #[test]
@@ -182,15 +214,15 @@ mod tests {
         let mut w = World::new();
         let p = w.spawn(APP, 1, "/usr/bin/app");
         for n in [7, 25, 25] {
-            let all = zombies(&mut w, p, n);
-            w.looks(120);
+            let all = zombies_in_turn(&mut w, p, n);
+            w.looks(118);
             all.into_iter().for_each(|z| w.exit(z));
             w.looks(2);
         }
         assert!(!w.ever_confirmed(), "{:#?}", w.changes);
         // Those that it never comes for are overdue once they have waited twice as long.
-        zombies(&mut w, p, 25);
-        w.looks(90);
+        zombies_in_turn(&mut w, p, 25);
+        w.looks(88);
         assert_eq!(
             w.only().evidence[1],
             "25 that had waited as long were reaped in the last 8 min: the others may be, too"

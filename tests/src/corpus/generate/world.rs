@@ -193,6 +193,15 @@ impl World {
         flow.lifetimes.buckets[bucket.min(last)] += 1;
     }
 
+    /// What the probes that are attached have counted: of threads those of tasks tell.
+    fn counted(&self) -> UnitFlows {
+        let mut flows = self.flows.clone();
+        if !self.probes {
+            flows.fds.clear();
+        }
+        flows
+    }
+
     /// Events since they were last asked for.
     pub fn events(&mut self) -> Vec<TaskEvent> {
         std::mem::take(&mut self.events)
@@ -223,7 +232,7 @@ impl World {
             processes,
             fd_probes: self.probes,
             task_probes: true,
-            flows: self.probes.then(|| BTreeMap::from([(self.unit.clone(), self.flows.clone())])),
+            flows: Some(BTreeMap::from([(self.unit.clone(), self.counted())])),
             openers: Vec::new(),
             stacks: BTreeMap::new(),
             pids_max: BTreeMap::new(),

@@ -28,6 +28,10 @@ pub(crate) const CACHE_WINDOWS: usize = 2;
 /// …and so many times the share of the limit: half of it, unless `min_share` is set.
 pub(crate) const CACHE_SHARE: f64 = 8.0;
 
+/// Files that stay, each open once, where the others are closed soon: so many times the share,
+/// which is still less than a tenth of the limit.
+const KEPT_SHARE: f64 = 1.5;
+
 /// Files of which each is open once.
 pub(crate) fn may_be_cache(members: &[(&Process, &Held)]) -> bool {
     let is_file = |h: &Held| matches!(h.kind, FdKind::Regular | FdKind::Log | FdKind::Directory);
@@ -101,6 +105,12 @@ impl<'a> Asked<'a> {
     pub fn of_cache(self) -> Self {
         let share = (self.share * CACHE_SHARE).min(1.0);
         Self { rises: self.rises * CACHE_WINDOWS, share, ..self }
+    }
+
+    /// Of what may be a file cache, beside files that are closed soon, as those of a cache are
+    /// not.
+    pub fn of_kept_files(self) -> Self {
+        Self { share: (self.share * KEPT_SHARE).min(1.0), ..self }
     }
 
     /// Of what belongs to connections that are in use: if those are leaked it is they that

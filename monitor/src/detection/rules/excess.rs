@@ -103,8 +103,10 @@ fn descriptors(
     let mut asked = Asked::of(config, &|p| p.max_fds);
     if usage.accompany() {
         asked = asked.of_companions();
-    } else if may_be_cache(&old) || usage.mostly() {
+    } else if usage.mostly() {
         asked = asked.of_cache();
+    } else if may_be_cache(&old) {
+        asked = asked.of_kept_files();
     }
     let mut found = rise::find(ledger, config, &asked, &[(owner, &balance.track)])?;
     // A load that does not close what it opens within the window is none of the law's.

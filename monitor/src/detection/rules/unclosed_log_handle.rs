@@ -222,11 +222,10 @@ impl<'a> Shelf<'a> {
     /// open as many again, before those of the start are done with.
     fn goes_on(&self, config: &Detection) -> bool {
         let warm = self.process.warm_from + config.warmup;
-        let later = self.grown().filter(|h| h.opened >= warm);
-        let times: BTreeSet<_> = later.map(|h| h.since).collect();
-        // Those of the first look have come before that.
-        let old = self.handles.len() - self.grown().count();
-        times.len() >= if old as u64 >= config.min_held { 1 } else { HABIT }
+        let later = self.handles.iter().filter(|h| h.opened >= warm);
+        let (old, grown): (Vec<&&Held>, _) = later.partition(|h| h.is(held_flags::FIRST_LOOK));
+        let times: BTreeSet<_> = grown.iter().map(|h| h.since).collect();
+        times.len() >= if old.len() as u64 >= config.min_held { 1 } else { HABIT }
     }
 
     /// Each is for somebody who lives as long: a session, a job.

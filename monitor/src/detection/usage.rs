@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::model::{Detection, LEVELS};
 use crate::ledger::Ledger;
-use crate::ledger::process::{Held, Process};
+use crate::ledger::process::{Held, Process, held_flags};
 use crate::source::model::FdKind;
 use crate::text;
 use crate::time::Boottime;
@@ -22,8 +22,8 @@ pub(crate) struct Usage {
     used: usize,
     /// It has moved at the beginning alone.
     idle: usize,
-    /// They came with connections that are in use.
-    brought: usize,
+    /// They came with connections that are in use, of so many that were seen to come.
+    brought: (usize, usize),
     /// What the beginning is.
     beginning: Duration,
     /// What lately is.
@@ -52,15 +52,17 @@ impl Usage {
     /// They came with connections that are in use, and stay as long. Nearly each has to: where
     /// many connections come and go some have come with anything.
     pub fn accompany(&self) -> bool {
-        self.brought > 0 && self.brought * 10 >= self.all * 9
+        let (brought, came) = self.brought;
+        brought > 0 && brought * 10 >= came * 9
     }
 
     /// The same in words, where it is known.
     pub fn told(&self) -> Option<String> {
         let Self { all, used, idle, brought, beginning, lately } = self;
         if self.accompany() {
+            let (brought, came) = brought;
             return Some(format!(
-                "{brought} of {all} came with connections that are in use: they stay as long as \
+                "{brought} of {came} came with connections that are in use: they stay as long as \
                  those"
             ));
         }
@@ -119,12 +121,15 @@ pub(crate) fn told_of_threads() -> String {
 }
 
 /// How many came, by the same census, with connections that are in use and still open: a timer,
-/// an event counter or a pipe that each of them has.
-fn brought(members: &[(&Process, &Held)], in_use: impl Fn(&Process, &Held) -> bool) -> usize {
+/// an event counter or a pipe that each of them has. And how many came while the agent watched.
+fn brought(
+    members: &[(&Process, &Held)],
+    in_use: impl Fn(&Process, &Held) -> bool,
+) -> (usize, usize) {
     let may_be =
         |kind| matches!(kind, FdKind::Timerfd | FdKind::Eventfd | FdKind::Epoll | FdKind::Pipe);
     if !members.iter().all(|(_, h)| may_be(h.kind)) {
-        return 0;
+        return (0, 0);
     }
     let holders: BTreeMap<u32, &Process> = members.iter().map(|(p, _)| (p.serial, *p)).collect();
     let mut room: HashMap<(u32, Boottime), u32> = HashMap::new();
@@ -140,5 +145,67 @@ fn brought(members: &[(&Process, &Held)], in_use: impl Fn(&Process, &Held) -> bo
             true
         })
     };
-    members.iter().filter(came).count()
+    let watched = members.iter().filter(|(_, h)| !h.is(held_flags::FIRST_LOOK));
+    (watched.clone().filter(came).count(), watched.count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attribution::unit::UnitKind;
+    use crate::detection::verdict::{Leak, State};
+    use crate::ledger::testing::{World, config};
+
+    /// A service that has `before` connections with a timer each at the first look, and gets a
+    /// timer at each of `n` more, with so many connections; whether they are all used.
+    fn timers(before: u32, n: u32, connections: u32, used: bool) -> World {
+        let mut config = config();
+        config.detection.min_share = 0.0625;
+        let mut w = World::with(config);
+        let p = w.spawn(("app.service", UnitKind::Service), 1, "/usr/bin/app");
+        let timer = |w: &mut World, connections| {
+            for _ in 0..connections {
+                let fd = w.connect(p);
+                w.fd(p, fd).position = 7;
+            }
+            let fd = w.open(p, "anon_inode:[timerfd]");
+            w.fd(p, fd).kind = FdKind::Timerfd;
+        };
+        let look = |w: &mut World| {
+            w.look();
+            let sockets = w.fds(p).iter_mut().filter(|f| f.kind == FdKind::Socket);
+            sockets.for_each(|f| f.position += if used { 9 } else { 0 });
+        };
+        (0..before).for_each(|_| timer(&mut w, 1));
+        (0..20).for_each(|_| look(&mut w));
+        for _ in 0..n {
+            timer(&mut w, connections);
+            look(&mut w);
+        }
+        w
+    }
+
+    fn confirmed(w: &World) -> Option<&Leak> {
+        let changes = w.changes.iter().filter(|c| c.to == State::Confirmed);
+        changes.map(|c| &c.leak).find(|l| l.kind == "timerfd")
+    }
+
+    #[test]
+    fn what_came_with_connections_in_use_belongs_to_them() {
+        let w = timers(0, 120, 1, true);
+        assert_eq!(confirmed(&w), None);
+        let leaks = w.open_leaks();
+        let leak = leaks.iter().find(|l| l.kind == "timerfd").unwrap();
+        let said = "came with connections that are in use: they stay as long as those";
+        assert!(leak.evidence.iter().any(|e| e.contains(said)), "{:?}", leak.evidence);
+        assert!(confirmed(&timers(0, 120, 0, true)).is_some(), "nothing came with them");
+        assert!(confirmed(&timers(0, 120, 1, false)).is_some(), "forgotten like all they had");
+        assert!(confirmed(&timers(0, 620, 1, true)).is_some(), "too much for anything");
+    }
+
+    #[test]
+    fn of_what_was_there_at_the_first_look_nobody_knows_with_what_it_came() {
+        assert!(confirmed(&timers(360, 38, 0, true)).is_some());
+        assert_eq!(confirmed(&timers(360, 38, 1, true)), None);
+    }
 }

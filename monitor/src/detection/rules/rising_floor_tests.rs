@@ -224,45 +224,6 @@ fn connections_in_use_are_a_pool_until_they_take_half_of_the_limit() {
     assert_eq!(many.only().state, State::Confirmed, "{:#?}", many.only());
 }
 
-/// A timer each, for connections that come one by one: so many, as they come, and one more at
-/// each look; whether they are used.
-fn timers(n: u32, connections: u32, used: bool) -> World {
-    let (mut w, p) = patient();
-    let mut open = Vec::new();
-    for _ in 0..n {
-        for _ in 0..connections {
-            let fd = w.connect(p);
-            w.fd(p, fd).position = 7;
-            open.push(fd);
-        }
-        let fd = w.open(p, "anon_inode:[timerfd]");
-        w.fd(p, fd).kind = FdKind::Timerfd;
-        w.look();
-        if used {
-            open.iter().for_each(|fd| w.fd(p, *fd).position += 9);
-        }
-    }
-    w
-}
-
-#[test]
-fn what_came_with_connections_in_use_belongs_to_them() {
-    let confirmed = |w: &World| {
-        let all = w.changes.iter().filter(|c| c.to == State::Confirmed);
-        all.map(|c| &*c.leak.kind).collect::<Vec<_>>().contains(&"timerfd")
-    };
-    let timer = timers(120, 1, true);
-    assert!(!confirmed(&timer), "{:#?}", timer.changes);
-    let leaks = timer.open_leaks();
-    let leak = leaks.iter().find(|l| l.kind == "timerfd").unwrap();
-    let said = |e: &String| e.contains("came with connections that are in use: they stay as long");
-    assert!(leak.evidence.iter().any(said), "{:?}", leak.evidence);
-    assert!(confirmed(&timers(120, 0, true)), "nothing came with them");
-    assert!(confirmed(&timers(120, 1, false)), "they are forgotten, and so is what they had");
-    // Half of the limit is too much for anything.
-    assert!(confirmed(&timers(620, 1, true)));
-}
-
 #[test]
 fn what_grows_for_very_long_needs_no_share() {
     let (mut w, p) = patient();

@@ -13,7 +13,7 @@ use leakwatch_tests::corpus::label::{self, Label};
 use leakwatch_tests::corpus::score::{Outcome, score};
 
 /// Cases of the generated part that are neither large nor kept aside.
-const CASES: usize = 211;
+const CASES: usize = 213;
 
 /// Leaks that are not found yet: see `docs/corpus.md`.
 const MISSED: [&str; 8] = [
@@ -80,4 +80,17 @@ fn the_same_label_gives_the_same_trace() {
     let case = cases.iter().find(|c| !c.large && c.leaky()).expect("there is one");
     let bytes = || generate::trace(case).expect("memory can be written").bytes;
     assert!(bytes() == bytes());
+}
+
+#[test]
+fn who_leaks_is_told_from_who_opens_the_same_and_closes_it() {
+    let cases = label::load("generated").expect("sound labels");
+    let case = cases.iter().find(|c| c.name == "export-leaves-readers-beside-a-replaced-pool");
+    let case = case.expect("it is there");
+    let trace = generate::trace(case).expect("memory can be written");
+    let alarms = verdicts(&trace.bytes, generate::first_census()).expect("a sound trace");
+    let ours = &alarms[&case.unit()];
+    assert_eq!(ours.len(), 1);
+    assert_eq!(ours[0].opener.first(), case.opener.as_ref());
+    assert!(ours[0].at < Duration::from_secs(2 * 86_400), "before patience ends: {:?}", ours[0].at);
 }

@@ -135,6 +135,9 @@ impl Label {
         if self.generated() == self.actor.is_empty() {
             bail!("it needs either actors or a program to run");
         }
+        if !self.probes && self.actor.iter().any(|actor| actor.opener().is_some()) {
+            bail!("without `probes` nothing tells what opens, so no actor has a `by`");
+        }
         if self.judged.is_some() == self.server.is_empty() {
             bail!("where there is a server, and only there, `judged` says server or client");
         }

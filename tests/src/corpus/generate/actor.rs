@@ -42,6 +42,8 @@ pub enum Actor {
     Leak {
         /// What.
         what: What,
+        /// The function of the program that opens it, where stacks tell.
+        by: Option<String>,
         /// Between two.
         every: f64,
         /// From when on; the label's `begins`.
@@ -61,6 +63,8 @@ pub enum Actor {
     Requests {
         /// What each of them opens.
         what: What,
+        /// The function that does.
+        by: Option<String>,
         /// Per minute, on average.
         rate: f64,
         /// A mean life.
@@ -86,6 +90,8 @@ pub enum Actor {
     Pool {
         /// What it holds.
         what: What,
+        /// The function that fills it.
+        by: Option<String>,
         /// How many at most.
         cap: u32,
         /// Between two that are added.
@@ -104,6 +110,8 @@ pub enum Actor {
     Burst {
         /// What.
         what: What,
+        /// The function of the program that opens it, where stacks tell.
+        by: Option<String>,
         /// How many.
         count: u32,
         /// Between two bursts.
@@ -117,6 +125,18 @@ pub enum Actor {
         #[serde(default = "yes")]
         moves: bool,
     },
+}
+
+impl Actor {
+    /// The function that opens what there is of this, where stacks tell.
+    pub fn opener(&self) -> Option<&str> {
+        match self {
+            Self::Leak { by, .. }
+            | Self::Requests { by, .. }
+            | Self::Pool { by, .. }
+            | Self::Burst { by, .. } => by.as_deref(),
+        }
+    }
 }
 
 fn never() -> f64 {

@@ -16,6 +16,7 @@ use leakwatch::pipeline::trace::{Header, Writer};
 use leakwatch::time::{Boottime, ClockPair};
 
 use super::label::Label;
+use actor::Actor;
 use plan::{Life, Numbers};
 use world::{BOOT, World};
 
@@ -57,7 +58,7 @@ pub fn trace(label: &Label) -> Result<Trace> {
     let mut numbers = Numbers::of(&label.name);
     let mut writer = Writer::new(Vec::new(), &Header::new(BOOT, clock(Duration::ZERO).wall))?;
     writer.config(&config())?;
-    let mut world = World::new(&label.unit(), label.limit, label.probes);
+    let mut world = World::new(&label.unit(), label.limit, label.probes, functions(label));
     let mut leaked = Vec::new();
     let length = if label.restarts == 0 { label.minutes } else { label.restarts };
     for (life, begun) in (0..label.minutes).step_by(length.max(1) as usize).enumerate() {
@@ -96,8 +97,21 @@ pub fn trace(label: &Label) -> Result<Trace> {
 
 /// All that is opened in one life of the service, in order.
 fn lives_of(label: &Label, minutes: f64, numbers: &mut Numbers) -> Vec<Life> {
-    let mut lives: Vec<Life> =
-        label.actor.iter().flat_map(|actor| plan::lives(actor, minutes, numbers)).collect();
+    let functions = functions(label);
+    let stack = |actor: &Actor| {
+        let by = actor.opener()?;
+        functions.iter().position(|f| f == by).map(|n| n as u32)
+    };
+    let of = |actor: &Actor| plan::lives(actor, stack(actor), minutes, numbers);
+    let mut lives: Vec<Life> = label.actor.iter().flat_map(of).collect();
     lives.sort_by(|a, b| a.from.total_cmp(&b.from));
     lives
+}
+
+/// Functions that open something; their places are the numbers of their stacks.
+fn functions(label: &Label) -> Vec<String> {
+    let mut functions: Vec<&str> = label.actor.iter().filter_map(Actor::opener).collect();
+    functions.sort_unstable();
+    functions.dedup();
+    functions.into_iter().map(str::to_owned).collect()
 }

@@ -15,6 +15,8 @@ pub struct Life {
     pub leaked: bool,
     /// Data moves on it as long as it is open, where it is a connection.
     pub moves: bool,
+    /// Number of the stack that opened it.
+    pub stack: Option<u32>,
 }
 
 /// xorshift64*: the same numbers on every run.
@@ -43,20 +45,20 @@ impl Numbers {
     }
 }
 
-/// Everything that an actor opens within so many minutes.
-pub fn lives(actor: &Actor, minutes: f64, numbers: &mut Numbers) -> Vec<Life> {
+/// Everything that an actor opens within so many minutes, by a stack of this number.
+pub fn lives(actor: &Actor, stack: Option<u32>, minutes: f64, numbers: &mut Numbers) -> Vec<Life> {
     let mut lives = Vec::new();
     match *actor {
-        Actor::Leak { what, every, from, until, batch, moves } => {
+        Actor::Leak { what, every, from, until, batch, moves, .. } => {
             let mut at = from;
             while at < minutes.min(until) {
-                let one = Life { what, from: at, to: f64::INFINITY, leaked: true, moves };
+                let one = Life { what, from: at, to: f64::INFINITY, leaked: true, moves, stack };
                 lives.extend((0..batch).map(|_| one));
                 // Between half and one and a half of the mean.
                 at += every * (0.5 + numbers.unit());
             }
         }
-        Actor::Requests { what, rate, life, swing, period, ramp, from, moves } => {
+        Actor::Requests { what, rate, life, swing, period, ramp, from, moves, .. } => {
             let most = rate * (1.0 + swing);
             let mut at = from;
             loop {
@@ -67,27 +69,27 @@ pub fn lives(actor: &Actor, minutes: f64, numbers: &mut Numbers) -> Vec<Life> {
                 // Thinned: those that the rate of the moment does not have are left out.
                 if numbers.unit() * most < rate_at(at - from, rate, swing, period, ramp) {
                     let to = at + numbers.exponential(life);
-                    lives.push(Life { what, from: at, to, leaked: false, moves });
+                    lives.push(Life { what, from: at, to, leaked: false, moves, stack });
                 }
             }
         }
-        Actor::Pool { what, cap, every, from, replaced, moves } => {
+        Actor::Pool { what, cap, every, from, replaced, moves, .. } => {
             for n in 0..cap {
                 let at = from + f64::from(n) * every;
-                lives.push(Life { what, from: at, to: f64::INFINITY, leaked: false, moves });
+                lives.push(Life { what, from: at, to: f64::INFINITY, leaked: false, moves, stack });
             }
             let mut at = from + f64::from(cap) * every + replaced;
             let mut oldest = 0;
             while replaced > 0.0 && at < minutes {
                 lives[oldest].to = at;
-                lives.push(Life { what, from: at, to: f64::INFINITY, leaked: false, moves });
+                lives.push(Life { what, from: at, to: f64::INFINITY, leaked: false, moves, stack });
                 (oldest, at) = (oldest + 1, at + replaced);
             }
         }
-        Actor::Burst { what, count, every, stays, from, moves } => {
+        Actor::Burst { what, count, every, stays, from, moves, .. } => {
             let mut at = from;
             while at < minutes {
-                let one = Life { what, from: at, to: at + stays, leaked: false, moves };
+                let one = Life { what, from: at, to: at + stays, leaked: false, moves, stack };
                 lives.extend((0..count).map(|_| one));
                 at += every;
             }
@@ -119,13 +121,14 @@ mod tests {
     fn a_pool_fills_and_keeps_its_size_while_members_are_replaced() {
         let pool = Actor::Pool {
             what: What::Socket,
+            by: None,
             cap: 10,
             every: 2.0,
             from: 5.0,
             replaced: 3.0,
             moves: true,
         };
-        let lives = lives(&pool, 100.0, &mut Numbers::of("x"));
+        let lives = lives(&pool, None, 100.0, &mut Numbers::of("x"));
         assert_eq!(open_at(&lives, 4.0), 0);
         assert_eq!(open_at(&lives, 9.5), 3);
         assert!((30..100).all(|t| open_at(&lives, f64::from(t) + 0.5) == 10));
@@ -136,6 +139,7 @@ mod tests {
     fn requests_are_as_many_as_rate_times_life_and_the_same_each_time() {
         let actor = Actor::Requests {
             what: What::File,
+            by: None,
             rate: 40.0,
             life: 2.0,
             swing: 0.0,
@@ -144,8 +148,8 @@ mod tests {
             from: 0.0,
             moves: true,
         };
-        let first = lives(&actor, 2000.0, &mut Numbers::of("x"));
-        assert_eq!(first, lives(&actor, 2000.0, &mut Numbers::of("x")));
+        let first = lives(&actor, None, 2000.0, &mut Numbers::of("x"));
+        assert_eq!(first, lives(&actor, None, 2000.0, &mut Numbers::of("x")));
         let mean = (20..2000).map(|t| open_at(&first, f64::from(t)) as f64).sum::<f64>() / 1980.0;
         assert!((78.0..82.0).contains(&mean), "{mean}, where 80 are expected");
     }
@@ -157,14 +161,15 @@ mod tests {
         assert_eq!(rate_at(200.0, 10.0, 0.0, 1.0, 60.0), 0.0);
         let leak = Actor::Leak {
             what: What::Pipe,
+            by: None,
             every: 2.0,
             from: 10.0,
             until: 50.0,
             batch: 2,
             moves: false,
         };
-        let lives = lives(&leak, 100.0, &mut Numbers::of("x"));
+        let lives = lives(&leak, Some(3), 100.0, &mut Numbers::of("x"));
         assert!((30..55).contains(&lives.len()) && lives[0].from == 10.0);
-        assert!(lives.iter().all(|l| l.leaked && l.to.is_infinite()));
+        assert!(lives.iter().all(|l| l.leaked && l.to.is_infinite() && l.stack == Some(3)));
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use leakwatch::config::model::Detection;
 use leakwatch::source::model::{
-    BootId, Depth, FdBirth, FdSample, FdTable, Observation, ProcessId, ProcessSample,
-    SourceFigures, TaskEvent, UnitFlows,
+    BootId, Depth, FdBirth, FdSample, FdTable, Frame, Observation, Opener, ProcessId,
+    ProcessSample, Role, SourceFigures, TaskEvent, UnitFlows,
 };
 use leakwatch::time::{Boottime, ClockPair};
 
@@ -51,11 +51,15 @@ pub struct World {
     events: Vec<TaskEvent>,
     things: u64,
     pids: u32,
+    /// Functions that open something, by the number of their stack.
+    functions: Vec<String>,
+    /// Stacks that have been looked up since the last census.
+    openers: Vec<Arc<Opener>>,
 }
 
 impl World {
     /// Nothing runs yet.
-    pub fn new(unit: &str, limit: u64, probes: bool) -> Self {
+    pub fn new(unit: &str, limit: u64, probes: bool, functions: Vec<String>) -> Self {
         let name = unit.trim_end_matches(".service").to_owned();
         Self {
             unit: unit.into(),
@@ -70,6 +74,8 @@ impl World {
             events: Vec::new(),
             things: 100,
             pids: 1000,
+            functions,
+            openers: Vec::new(),
         }
     }
 
@@ -83,8 +89,13 @@ impl World {
         self.events.push(TaskEvent::Exec { at, id, comm });
         (self.table, self.free) = (Vec::new(), BTreeSet::new());
         for what in [What::Pipe, What::Pipe, What::Pipe, What::Epoll, What::Socket] {
-            self.descriptor(what, at);
+            self.descriptor(what, at, None);
         }
+        self.openers.extend(self.functions.iter().zip(0..).map(|(function, stack)| {
+            let role = Role::Opener;
+            let frames = vec![Frame { function: function.clone(), role, ..Frame::default() }];
+            Arc::new(Opener { process: id, stack, frames, note: None })
+        }));
     }
 
     /// It ends, and takes all it has with it.
@@ -119,7 +130,7 @@ impl World {
             let place = match life.what {
                 What::Thread => Place::Thread,
                 What::Zombie => Place::Zombie(Box::new(self.zombie(opened))),
-                what => Place::Fd(self.descriptor(what, opened)),
+                what => Place::Fd(self.descriptor(what, opened, life.stack)),
             };
             self.open.push(Open { life: *life, opened, place });
         }
@@ -149,13 +160,13 @@ impl World {
         }
     }
 
-    fn descriptor(&mut self, what: What, at: Boottime) -> u32 {
+    fn descriptor(&mut self, what: What, at: Boottime, stack: Option<u32>) -> u32 {
         self.things += 1;
         let fd = self.free.pop_first().unwrap_or(self.table.len() as u32);
         if self.table.len() <= fd as usize {
             self.table.push(None);
         }
-        let birth = self.probes.then_some(FdBirth { at, tid: self.main.id.pid, stack: None });
+        let birth = self.probes.then_some(FdBirth { at, tid: self.main.id.pid, stack });
         self.table[fd as usize] =
             Some(things::descriptor(what, &self.name, fd, self.things, birth));
         fd
@@ -208,7 +219,8 @@ impl World {
     }
 
     /// A census.
-    pub fn look(&self, at: ClockPair) -> Observation {
+    pub fn look(&mut self, at: ClockPair) -> Observation {
+        let openers = std::mem::take(&mut self.openers);
         let threads = || self.open.iter().filter(|o| matches!(o.place, Place::Thread));
         let mut main = self.main.clone();
         let own = (main.id.started(), main.threads);
@@ -233,8 +245,8 @@ impl World {
             fd_probes: self.probes,
             task_probes: true,
             flows: Some(BTreeMap::from([(self.unit.clone(), self.counted())])),
-            openers: Vec::new(),
-            stacks: BTreeMap::new(),
+            openers,
+            stacks: (0..self.functions.len() as u32).map(|n| (n, vec![u64::from(n)])).collect(),
             pids_max: BTreeMap::new(),
             systemd: BTreeMap::new(),
             async_tasks: BTreeMap::new(),

@@ -63,7 +63,9 @@ fn a_logger_that_reopens_on_sighup_is_signalled_and_the_leak_is_gone() {
     });
     assert!(!leak.evidence.is_empty());
     // Standard streams and the log.
-    assert_eq!(open_fds(logger.pid()), Some(4));
+    wait_until("the stale handles to be closed", LIMIT, || {
+        (open_fds(logger.pid()) == Some(4)).then_some(())
+    });
 
     let labels = [("unit", "logger"), ("action", "signal"), ("outcome", "verified")];
     assert_eq!(agent.metrics().sum("leakwatch_actions_total", &labels), Some(1.0));

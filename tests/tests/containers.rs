@@ -61,10 +61,10 @@ fn fill(root: &Path) {
     install::copy(program, &root.join("logger"));
 }
 
-/// What runs inside: ten handles forgotten, or none.
+/// What runs inside: twenty handles forgotten, or none.
 fn logger(leaks: bool) -> [&'static str; 9] {
     let mode = if leaks { "until-hup" } else { "reopen" };
-    ["/logger", "--mode", mode, "--log", "/app.log", "--pace", "300", "--count", "10"]
+    ["/logger", "--mode", mode, "--log", "/app.log", "--pace", "600", "--count", "20"]
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_leak_inside_is_confirmed_under_its_containers_name() {
     }
 
     let mut leaky: Vec<_> =
-        made.iter().filter(|(.., leaks)| *leaks).map(|(unit, ..)| (unit.clone(), 10)).collect();
+        made.iter().filter(|(.., leaks)| *leaks).map(|(unit, ..)| (unit.clone(), 20)).collect();
     leaky.sort();
     inner.confirms(|_| true, &leaky);
     // Seen from the host a service is another than the host's own; a container's id

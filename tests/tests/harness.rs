@@ -61,7 +61,7 @@ fn threads_and_zombies_are_as_many_as_asked_for() {
     for (mode, wanted) in [("leak", 2 + 15), ("pool", 2 + 8)] {
         let mut command = program("threads");
         let mut started =
-            Started::new(command.args(["--mode", mode, "--count", "15", "--pace", "5"]));
+            Started::new(command.args(["--mode", mode, "--count", "15", "--pace", "50"]));
         started.tell("go");
         started.ready(SOON);
         wait_until("the helpers to be gone", SOON, || {
@@ -110,7 +110,6 @@ fn nobody_outlives_the_lifeline_not_even_orphans() {
 #[test]
 fn the_storm_ends_in_stillness() {
     let mut storm = Started::new(program("storm").args(["--seconds", "1", "--threads", "4"]));
-    storm.ready(SOON);
     let pids: Vec<u32> = (0..4)
         .map(|_| {
             storm.hear("quiet", SOON).rsplit(' ').next().and_then(|p| p.parse().ok()).expect("pid")

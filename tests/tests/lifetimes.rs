@@ -144,7 +144,8 @@ fn every_life_is_counted_once_and_in_its_range() {
 }
 
 /// A window that no thread lives through while they come, and one that all outlive.
-const WINDOWS: &str = "[watch]\ncensus_interval = \"250ms\"\n[detection]\nwindow = \"2s\"\n";
+const WINDOWS: &str =
+    "[watch]\ncensus_interval = \"250ms\"\ncensus_cpu_budget = 1.0\n[detection]\nwindow = \"2s\"\n";
 
 #[test]
 fn the_age_of_each_thread_is_known() {

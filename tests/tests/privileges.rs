@@ -143,11 +143,11 @@ fn a_leak_is_found(agent: &Agent, unit: &str, tag: &str, wrapper: &[&str]) {
     // busy host takes seconds, and it is to see them go at three separate ones.
     let mut client = connections(agent, wrapper, &format!("{tag}-{unit}"));
     let mut client =
-        Started::new(client.args(["--mode", "forget", "--count", "12", "--pace", "1000"]));
+        Started::new(client.args(["--mode", "forget", "--count", "20", "--pace", "1000"]));
     client.ready(LIMIT);
     wait_until("connections whose peers have gone", LIMIT, || {
         let is = |l: &Leak| {
-            l.rules.contains(&Rule::CloseWait) && l.held == 12 && l.cohort == "tcp to 127.0.0.1:{n}"
+            l.rules.contains(&Rule::CloseWait) && l.held == 20 && l.cohort == "tcp to 127.0.0.1:{n}"
         };
         agent.confirmed(unit).into_iter().find(is)
     });

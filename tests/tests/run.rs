@@ -355,7 +355,7 @@ fn what_may_not_be_traced_is_sampled_and_said() {
     // long after a look.
     let strace = ["strace", "-f", "-qq", "-e", "trace=none", "-o", "/dev/null"];
     let opens = "exec 3</etc/passwd 4</etc/passwd 5</etc/passwd 6</etc/passwd 7</etc/passwd; \
-                 sleep 3; exit 4";
+                 sleep 15; exit 4";
     let output = run_under(&strace, &["run", "--fail-on-leak", "--", "sh", "-c", opens]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(4), "{said}");

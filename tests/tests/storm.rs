@@ -36,7 +36,6 @@ fn after_the_storm_ledger_and_proc_agree_exactly() {
         "--threads",
         "8",
     ]));
-    storm.ready(Duration::from_secs(10));
     let mut gusts = [0; PROCESSES];
     for _ in 0..PROCESSES {
         let line = storm.hear("quiet", Duration::from_secs(60));

@@ -203,13 +203,13 @@ fn a_restarted_unit_keeps_its_series_and_gets_a_new_invocation() {
     assert!(agent.leaks().is_empty(), "{:?}", agent.leaks());
 }
 
-/// A shell line that becomes a logger which forgets ten handles, or none, and then
+/// A shell line that becomes a logger which forgets twenty handles, or none, and then
 /// rests. Nobody holds the other end of its lifeline: it does so itself.
 fn logger(mode: &str, dir: &str) -> String {
     let program = program_dir().join("rotating-logger").display().to_string();
     format!(
         "mkdir -p {dir}; rm -f {dir}/line; mkfifo {dir}/line; exec 9<>{dir}/line; \
-         exec {program} --mode {mode} --log {dir}/app.log --pace 300 --count 10 <&9 9<&-"
+         exec {program} --mode {mode} --log {dir}/app.log --pace 600 --count 20 <&9 9<&-"
     )
 }
 
@@ -240,7 +240,7 @@ fn leaks_inside_are_confirmed_under_their_units_names() {
     let all = ["hers.service@0", "leaky@one.service", "passing.scope"];
     for (who, prefix) in [(&inner, ""), (&outer, &*prefix)] {
         let ours = |unit: &str| unit.starts_with(prefix);
-        who.confirms(ours, &all.map(|name| (format!("{prefix}{name}"), 10)));
+        who.confirms(ours, &all.map(|name| (format!("{prefix}{name}"), 20)));
         for leak in who.confirmed(prefix) {
             assert!(leak.rules.contains(&Rule::UnclosedLogHandle), "{leak:?}");
         }

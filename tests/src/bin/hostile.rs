@@ -36,7 +36,7 @@ fn main() -> std::io::Result<()> {
     let long_name = [vec![b'x'; 251], b".log".to_vec()].concat();
     let mut names: Vec<&OsStr> = NAMES.iter().map(|n| OsStr::from_bytes(n)).collect();
     names.push(OsStr::from_bytes(&long_name));
-    let count = flags.get("count", 8_usize);
+    let count = flags.get("count", 20_usize);
     let mut pace = Pace::new(flags.millis("pace", 200));
     let mut kept: Vec<File> = Vec::new();
     let deep = deepest()?;

@@ -60,6 +60,10 @@ fn main() -> std::io::Result<()> {
         if i == count {
             say("ready");
         }
+        if i >= count && mode == "hold" {
+            // It writes on, yet must not fill the disk where there is no pace.
+            std::thread::sleep(Duration::from_millis(20));
+        }
         if mode == "until-hup" && leaking && HUP.swap(false, Ordering::SeqCst) {
             stale.clear();
             leaking = false;

@@ -30,7 +30,7 @@ pub struct Options {
 /// Begins each line that is meant for the host.
 pub const MARK: &str = "@vm ";
 /// How long one step may take; the host's limit is for what kills the kernel.
-const STEP_LIMIT: Duration = Duration::from_secs(240);
+const STEP_LIMIT: Duration = Duration::from_secs(300);
 /// What the suites' own limits are multiplied by. To load the programs takes an
 /// emulated processor 6 s, and 20 s where the host has other work.
 const PATIENCE: &str = "4";

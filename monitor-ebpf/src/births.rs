@@ -1,15 +1,12 @@
 //! Births: remembered at an acquisition, marked at the release.
 
-use aya_ebpf::{
-    bindings::BPF_F_USER_STACK, helpers::generated::bpf_get_prandom_u32,
-    programs::tracing::StackIdContext,
-};
-use leakwatch_common::{Birth, BirthKey, Loss, NO_STACK, STACK_SAMPLE, process_flags};
+use aya_ebpf::{bindings::BPF_F_USER_STACK, programs::tracing::StackIdContext};
+use leakwatch_common::{Birth, BirthKey, Loss, NO_STACK, process_flags};
 
 use crate::{
     copies::copy,
-    kernel::{current, now_ns},
-    maps::{BIRTHS, STACKS, count_closed, count_unseen, living, lost, settings},
+    kernel::now_ns,
+    maps::{BIRTHS, STACKS, count_closed, count_unseen, living, lost},
 };
 
 /// `bpf_get_stackid` found the bucket taken by another stack.
@@ -18,6 +15,8 @@ const EEXIST: i32 = -17;
 /// Whose an acquisition is, and how it is to be remembered.
 #[derive(Clone, Copy)]
 pub struct Place {
+    /// Thread that acquires.
+    pub tid: u32,
     /// Unit slot.
     pub slot: u16,
     /// [`process_flags`].
@@ -26,7 +25,8 @@ pub struct Place {
     pub generation: u16,
 }
 
-/// Puts a birth into the map, where `entry` is what the map has for `key` now.
+/// Puts a birth into the map, where `entry` is what the map has for `key` now, with its
+/// stack if one is `wanted`.
 ///
 /// A number that is given out while its last birth still lives was released
 /// unseen: it is counted, without a lifetime that nobody knows.
@@ -37,31 +37,33 @@ pub fn remember<C: StackIdContext>(
     entry: Option<*mut Birth>,
     place: Place,
     kind: u16,
+    wanted: bool,
 ) {
-    let wanted = place.flags & process_flags::STACKS != 0 || sampled();
     let stack = if wanted { take_stack(ctx) } else { NO_STACK };
-    let birth = Birth {
-        at_ns: now_ns(),
+    let at_ns = now_ns();
+    // Where it is written, not copied to: on the stack it is made only for a new entry.
+    let birth = || Birth {
+        at_ns,
         stack,
-        tid: current().1,
+        tid: place.tid,
         slot: place.slot,
         kind,
         flags: place.flags,
         generation: place.generation,
     };
-    if place.flags & process_flags::COPIES != 0 {
-        copy(key.tgid, key.fd, birth.at_ns, stack);
-    }
     match entry {
         // SAFETY: a map value of this type.
         Some(entry) => unsafe {
             if (*entry).at_ns != 0 {
                 count_unseen((*entry).slot, (*entry).kind);
             }
-            *entry = birth;
+            *entry = birth();
         },
-        None if BIRTHS.insert(key, birth, 0).is_err() => lost(Loss::Births),
+        None if BIRTHS.insert(key, birth(), 0).is_err() => lost(Loss::Births),
         None => {}
+    }
+    if place.flags & process_flags::COPIES != 0 {
+        copy(key.tgid, key.fd, at_ns, stack);
     }
 }
 
@@ -83,15 +85,6 @@ pub fn finish(birth: *mut Birth, at_ns: u64) {
         (*birth).at_ns = 0;
         count_closed((*birth).slot, (*birth).kind, at_ns.saturating_sub(born));
     }
-}
-
-/// Chance takes this one for the sample. Not a counter: programs that open in a
-/// rhythm would be caught by it always at the same place, or never.
-#[inline(always)]
-fn sampled() -> bool {
-    settings().is_some_and(|s| s.stacks_sample != 0)
-        // SAFETY: no arguments.
-        && unsafe { bpf_get_prandom_u32() } % STACK_SAMPLE == 0
 }
 
 #[inline(always)]

@@ -1,7 +1,9 @@
 //! Whose an acquisition is.
 
-use aya_ebpf::programs::tracing::StackIdContext;
-use leakwatch_common::{BirthKey, KernelKind, ProcessEntry, SLOT_OTHER, process_flags};
+use aya_ebpf::{helpers::generated::bpf_get_prandom_u32, programs::tracing::StackIdContext};
+use leakwatch_common::{
+    BirthKey, KernelKind, ProcessEntry, SLOT_OTHER, STACK_SAMPLE, process_flags,
+};
 
 use crate::{
     births::{Place, remember},
@@ -21,13 +23,13 @@ pub const OTHER: u16 = KernelKind::Other as u16;
 #[inline(always)]
 pub fn acquire<C: StackIdContext>(ctx: &C, fd: u32, kind: u16) {
     let Some(settings) = settings() else { return };
-    let tgid = current().0;
+    let (tgid, tid) = current();
     let key = BirthKey { tgid, fd };
     let generation = settings.generation as u16;
     let known = BIRTHS.get_ptr_mut(key);
     // Plain values, set in place: verifiers before 6.x refuse what the compiler
     // makes of an `Option` of several fields.
-    let mut place = Place { slot: SLOT_OTHER, flags: 0, generation };
+    let mut place = Place { tid, slot: SLOT_OTHER, flags: 0, generation };
     let mut placed = false;
     if let Some(birth) = known {
         // SAFETY: a map value of this type.
@@ -53,8 +55,18 @@ pub fn acquire<C: StackIdContext>(ctx: &C, fd: u32, kind: u16) {
             place.flags |= process_flags::STACKS;
         }
     }
-    remember(ctx, key, known, place, kind);
+    let wanted =
+        place.flags & process_flags::STACKS != 0 || settings.stacks_sample != 0 && in_the_sample();
+    remember(ctx, key, known, place, kind, wanted);
     count_opened(place.slot, kind);
+}
+
+/// Chance takes this one for the sample. Not a counter: programs that open in a
+/// rhythm would be caught by it always at the same place, or never.
+#[inline(always)]
+fn in_the_sample() -> bool {
+    // SAFETY: no arguments.
+    unsafe { bpf_get_prandom_u32() }.is_multiple_of(STACK_SAMPLE)
 }
 
 /// The kind of another descriptor of the process, for its duplicates.

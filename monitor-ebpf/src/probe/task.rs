@@ -65,8 +65,9 @@ unsafe fn try_fork(ctx: &BtfTracePointContext) {
         if tid != tgid {
             if wants_stack(Some(entry)) {
                 let key = BirthKey { tgid, fd: THREAD_KEY | tid };
-                let place = Place { slot, flags: process_flags::STACKS, generation: 0 };
-                remember(ctx, key, None, place, THREAD);
+                let flags = process_flags::STACKS;
+                let place = Place { tid: current().1, slot, flags, generation: 0 };
+                remember(ctx, key, None, place, THREAD, true);
             }
             return;
         }

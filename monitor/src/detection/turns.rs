@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::model::Detection;
-use crate::detection::patience::limited;
+use crate::detection::patience::{CACHE_SHARE, limited};
 use crate::ledger::late::Late;
 use crate::ledger::process::{Held, Process};
 use crate::ledger::{DAY, Ledger};
@@ -14,7 +14,8 @@ use crate::text;
 /// Who comes to what it has by the hour, or when it next needs it, has come to the first after
 /// so many times `stale_after`: two hours…
 pub(crate) const BY_THE_HOUR: u32 = 24;
-/// …who waits for its children when a round of its work is done, after so many: four hours…
+/// …who has a handle for each of its workers, which are replaced in turn, or waits for its
+/// children when a round of its work is done, after so many: four hours…
 pub(crate) const BY_THE_ROUND: u32 = 48;
 /// …who uses it for as long as a job or somebody's session takes, after so many: eight hours…
 pub(crate) const BY_THE_DAY: u32 = 96;
@@ -49,7 +50,17 @@ pub(crate) fn many(config: &Detection) -> u64 {
 
 /// So many take a share of the limit that a number alone needs, too.
 pub(crate) fn share_of(config: &Detection, limit: Option<u64>) -> u64 {
-    ((config.min_share * limited(limit) as f64).ceil() as u64).max(many(config))
+    part_of(config, config.min_share, limit)
+}
+
+/// So many take half of the limit, unless `min_share` is set: of what comes by the job, which may
+/// be any number, and costs next to nothing while it waits.
+pub(crate) fn half_of(config: &Detection, limit: Option<u64>) -> u64 {
+    part_of(config, (config.min_share * CACHE_SHARE).min(1.0), limit)
+}
+
+fn part_of(config: &Detection, share: f64, limit: Option<u64>) -> u64 {
+    ((share * limited(limit) as f64).ceil() as u64).max(many(config))
 }
 
 /// The lowest limit of these processes.

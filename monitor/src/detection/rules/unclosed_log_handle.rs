@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Strength, named};
 use crate::detection::rules::leaves_out;
-use crate::detection::turns::{BY_THE_DAY, BY_THE_HOUR, Turns, past_turns, share_of};
+use crate::detection::turns::{BY_THE_DAY, BY_THE_ROUND, Turns, past_turns, share_of};
 use crate::detection::verdict::Rule;
 use crate::ledger::Ledger;
 use crate::ledger::patterns::log_family;
@@ -212,7 +212,7 @@ impl<'a> Shelf<'a> {
     fn forgotten(&self, config: &Detection) -> bool {
         let min_held = usize::try_from(config.min_held).unwrap_or(usize::MAX);
         let gone = self.stale.iter().filter(|h| h.partner_gone.0 != 0).count();
-        let turns = if self.repeats() >= min_held { BY_THE_HOUR } else { BY_THE_DAY };
+        let turns = if self.repeats() >= min_held { BY_THE_ROUND } else { BY_THE_DAY };
         let longest = self.stale.iter().map(|h| idle(self.process, h)).max().unwrap_or_default();
         let count = (self.stale.len() as u64, share_of(config, self.process.max_fds));
         gone >= min_held || (self.goes_on(config) && past_turns(config, turns, longest, count))

@@ -251,7 +251,7 @@ fn logs_of_their_own_are_given_longer_than_handles_on_one() {
         w.looks(looks);
         w.ever_confirmed()
     };
-    // Two hours are 144 looks, and eight 576.
-    assert_eq!([open(false, 130), open(false, 160)], [false, true]);
-    assert_eq!([open(true, 160), open(true, 550), open(true, 590)], [false, false, true]);
+    // Four hours are 288 looks, and eight 576.
+    assert_eq!([open(false, 270), open(false, 310)], [false, true]);
+    assert_eq!([open(true, 310), open(true, 550), open(true, 590)], [false, false, true]);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::model::Detection;
 use crate::detection::finding::{Finding, Member, Strength, named};
 use crate::detection::rules::leaves_out_unit;
-use crate::detection::turns::{BY_THE_ROUND, Turns, past_turns, share_of};
+use crate::detection::turns::{BY_THE_DAY, BY_THE_ROUND, Turns, half_of, past_turns};
 use crate::detection::verdict::{Resource, Rule};
 use crate::ledger::Ledger;
 use crate::ledger::process::Process;
@@ -23,6 +23,9 @@ const GRACE: Duration = Duration::from_secs(30);
 /// Separate censuses that found children ended. Those that end together are often waited for
 /// together, and that may be when the job is done.
 const HABIT: usize = 3;
+
+/// Where they ended at so many, they are no few batches of one job.
+const STEADY: usize = 12;
 
 /// Judges every parent.
 pub fn judge(ledger: &Ledger, config: &Detection, now: Boottime) -> Vec<Finding> {
@@ -63,16 +66,17 @@ fn verdict(
 ) -> Option<Finding> {
     let age = |z: &Process| z.zombie_since.map_or(Duration::ZERO, |at| now.since(at));
     let turns = Turns::of_children(ledger, config, parents.iter().map(|(p, _)| *p));
-    // Some parents wait for their children when they next start one, as many do by the hour.
+    // Some parents wait for their children when they next start one, or when the job is done.
     let ripe = |parent: &Process, zombies: &[&Process]| {
         let longest = zombies.iter().map(|z| age(z)).max().unwrap_or_default();
         let count = zombies.len() as u64;
         let limit = ledger.unit(&parent.unit.name).and_then(|u| u.tasks_max);
         let times: BTreeSet<_> = zombies.iter().filter_map(|z| z.zombie_since).collect();
+        let turns = if times.len() >= STEADY { BY_THE_ROUND } else { BY_THE_DAY };
         count >= config.min_held
             && times.len() >= HABIT
             && longest >= config.stale_after
-            && past_turns(config, BY_THE_ROUND, longest, (count, share_of(config, limit)))
+            && past_turns(config, turns, longest, (count, half_of(config, limit)))
     };
     let in_turn = |zombies: &[&Process]| {
         let is_overdue = |z: &&&Process| turns.overdue(age(z), zombies.len());
@@ -153,8 +157,8 @@ mod tests {
         assert!(w.open_leaks().is_empty(), "every child is a zombie for a moment");
         w.looks(6);
         assert_eq!(w.only().state, State::Suspected, "some parents reap in batches");
-        w.looks(270);
-        assert_eq!(w.only().state, State::Suspected, "some of them by the hour");
+        w.looks(558);
+        assert_eq!(w.only().state, State::Suspected, "some of them when the job is done");
         w.looks(10);
         let leak = w.only();
         assert_eq!(
@@ -164,7 +168,7 @@ mod tests {
         assert_eq!(leak.examples.len(), 7);
         assert_eq!(
             leak.evidence,
-            ["7 ended children of app[100] not reaped, the oldest for 24 min"]
+            ["7 ended children of app[100] not reaped, the oldest for 48 min"]
         );
         let members = w.docket.members(&leak.id);
         assert_eq!(members.iter().map(|m| m.id.pid).collect::<Vec<_>>(), [p]);
@@ -175,16 +179,33 @@ mod tests {
     }
 
     #[test]
+    fn what_ends_at_many_times_is_no_job_of_a_few_batches() {
+        let ended = |times: usize, looks: usize| {
+            let mut w = World::new();
+            let p = w.spawn(APP, 1, "/usr/bin/app");
+            for _ in 0..times {
+                zombies(&mut w, p, 1);
+                w.look();
+            }
+            w.looks(looks);
+            w.ever_confirmed()
+        };
+        // Four hours are 288 looks, and eight 576.
+        assert_eq!([ended(12, 270), ended(12, 300)], [false, true]);
+        assert_eq!([ended(11, 550), ended(11, 590)], [false, true]);
+    }
+
+    #[test]
     fn many_are_not_waited_for() {
         let mut w = World::new();
         let p = w.spawn(APP, 1, "/usr/bin/app");
         zombies_in_turn(&mut w, p, 20);
         w.looks(8);
         assert_eq!((w.only().state, w.only().held), (State::Confirmed, 20));
-        // But a batch that is waited for together, where what is few of the limit is.
+        // But batches of a job, of which there may be half of what the unit may have.
         let mut config = crate::ledger::testing::config();
         config.detection.min_share = 0.0625;
-        for (n, state) in [(63, State::Suspected), (64, State::Confirmed)] {
+        for (n, state) in [(511, State::Suspected), (512, State::Confirmed)] {
             let mut w = World::with(config.clone());
             let p = w.spawn(APP, 1, "/usr/bin/app");
             zombies_in_turn(&mut w, p, n);

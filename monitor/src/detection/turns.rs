@@ -17,7 +17,8 @@ pub(crate) const BY_THE_HOUR: u32 = 24;
 /// …who has a handle for each of its workers, which are replaced in turn, or waits for its
 /// children when a round of its work is done, after so many: four hours…
 pub(crate) const BY_THE_ROUND: u32 = 48;
-/// …who uses it for as long as a job or somebody's session takes, after so many: eight hours…
+/// …who uses it for as long as a job or somebody's session takes, or waits for its children when
+/// the whole job is done, after so many: eight hours…
 pub(crate) const BY_THE_DAY: u32 = 96;
 /// …unless there are so many times `min_held`.
 const MANY: u64 = 4;

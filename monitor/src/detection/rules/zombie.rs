@@ -72,11 +72,11 @@ fn verdict(
         let count = zombies.len() as u64;
         let limit = ledger.unit(&parent.unit.name).and_then(|u| u.tasks_max);
         let times: BTreeSet<_> = zombies.iter().filter_map(|z| z.zombie_since).collect();
-        let turns = if times.len() >= STEADY { BY_THE_ROUND } else { BY_THE_DAY };
+        let late = if times.len() >= STEADY { BY_THE_ROUND } else { BY_THE_DAY };
         count >= config.min_held
             && times.len() >= HABIT
             && longest >= config.stale_after
-            && past_turns(config, turns, longest, (count, half_of(config, limit)))
+            && past_turns(config, late, longest, (count, half_of(config, limit)))
     };
     let in_turn = |zombies: &[&Process]| {
         let is_overdue = |z: &&&Process| turns.overdue(age(z), zombies.len());

@@ -38,6 +38,47 @@ pub struct Birth {
 /// negative errno values on failure, so any negative number means the same.
 pub const NO_STACK: i32 = -1;
 
+/// A place of the array `NEAR`: a birth beside its key.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NearBirth {
+    /// Whose ([`BirthKey::word`]); [`NOBODY`] while the place is free.
+    pub key: u64,
+    /// Programs that are about to take the place. Who finds itself alone may.
+    pub claims: u64,
+    /// As in `BIRTHS`.
+    pub birth: Birth,
+}
+
+/// [`BirthKey::word`] of no process: number 0 is that of the idle tasks.
+pub const NOBODY: u64 = 0;
+
+/// Places of `NEAR`, a power of two.
+pub const NEAR_PLACES: u32 = 1 << 16;
+
+impl BirthKey {
+    /// Both in one word, which is read and written whole.
+    #[inline(always)]
+    #[must_use]
+    pub const fn word(self) -> u64 {
+        self.tgid as u64 | (self.fd as u64) << 32
+    }
+
+    /// Of a word.
+    #[must_use]
+    pub const fn of_word(word: u64) -> Self {
+        Self { tgid: word as u32, fd: (word >> 32) as u32 }
+    }
+
+    /// The only place of `NEAR` that may be this key's. The numbers of a process are
+    /// neighbours; processes are spread by Fibonacci hashing (Knuth, TAOCP 3, 6.4).
+    #[inline(always)]
+    #[must_use]
+    pub const fn place(self) -> u32 {
+        ((self.tgid.wrapping_mul(0x9e37_79b1) >> 16).wrapping_add(self.fd)) & (NEAR_PLACES - 1)
+    }
+}
+
 /// What the agent tells the probes about a process.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,4 +103,5 @@ pub mod process_flags {
 
 const _: () = assert!(size_of::<BirthKey>() == 8);
 const _: () = assert!(size_of::<Birth>() == 24);
+const _: () = assert!(size_of::<NearBirth>() == 40);
 const _: () = assert!(size_of::<ProcessEntry>() == 8);

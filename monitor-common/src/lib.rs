@@ -20,7 +20,10 @@ mod task;
 pub use asynctask::{
     AsyncCounts, AsyncTask, AsyncTaskKey, AsyncTypeKey, HEADER_VTABLE, RUNNING_OR_COMPLETE,
 };
-pub use birth::{Birth, BirthKey, NO_STACK, ProcessEntry, THREAD_KEY, process_flags};
+pub use birth::{
+    Birth, BirthKey, NEAR_PLACES, NO_STACK, NOBODY, NearBirth, ProcessEntry, THREAD_KEY,
+    process_flags,
+};
 pub use census::{
     CENSUS_PATH_MAX, CHOSEN_WORDS, CensusHeader, PATH_KNOWN, PATH_REFUSED, SOCKET_NONE,
 };
@@ -50,6 +53,7 @@ mod pod {
         crate::AsyncTypeKey,
         crate::Birth,
         crate::BirthKey,
+        crate::NearBirth,
         crate::ProcessEntry,
         crate::CensusHeader,
         crate::Flow,

@@ -1,12 +1,13 @@
 //! Births: remembered at an acquisition, marked at the release.
 
 use aya_ebpf::{bindings::BPF_F_USER_STACK, programs::tracing::StackIdContext};
-use leakwatch_common::{Birth, BirthKey, Loss, NO_STACK, process_flags};
+use leakwatch_common::{Birth, BirthKey, Loss, NO_STACK, THREAD_KEY, process_flags};
 
 use crate::{
     copies::copy,
     kernel::now_ns,
-    maps::{BIRTHS, STACKS, count_closed, count_unseen, living, lost},
+    maps::{BIRTHS, STACKS, count_closed, count_unseen, lost},
+    near,
 };
 
 /// `bpf_get_stackid` found the bucket taken by another stack.
@@ -59,12 +60,58 @@ pub fn remember<C: StackIdContext>(
             }
             *entry = birth();
         },
-        None if BIRTHS.insert(key, birth(), 0).is_err() => lost(Loss::Births),
-        None => {}
+        None => insert(key, &birth()),
     }
     if place.flags & process_flags::COPIES != 0 {
         copy(key.tgid, key.fd, at_ns, stack);
     }
+}
+
+/// Writes the next birth of a number over a released one whose word about its process
+/// still holds, where no stack is wanted: what is common has this way to itself. The slot;
+/// `None`, and nothing is done, where it is not so.
+#[inline(always)]
+pub fn repeat(birth: *mut Birth, tid: u32, kind: u16, generation: u16) -> Option<u16> {
+    const MORE: u16 = process_flags::STACKS | process_flags::COPIES;
+    // SAFETY: a map value of this type.
+    unsafe {
+        let old = *birth;
+        if old.generation != generation || old.at_ns != 0 || old.flags & MORE != 0 {
+            return None;
+        }
+        *birth = Birth { at_ns: now_ns(), stack: NO_STACK, tid, kind, ..old };
+        Some(old.slot)
+    }
+}
+
+/// The birth of `key`, released or not.
+#[inline(always)]
+pub fn known(key: BirthKey) -> Option<*mut Birth> {
+    near::find(key).or_else(|| BIRTHS.get_ptr_mut(key))
+}
+
+/// The birth of `key`, if it is not released.
+#[inline(always)]
+pub fn living(key: BirthKey) -> Option<*mut Birth> {
+    // SAFETY: a map value of this type.
+    known(key).filter(|b| unsafe { (**b).at_ns } != 0)
+}
+
+/// Threads are many and come once: they would take the places of numbers that come again.
+#[inline(always)]
+fn insert(key: BirthKey, birth: &Birth) {
+    let near = key.fd & THREAD_KEY == 0 && near::put(key, birth);
+    if !near && BIRTHS.insert(key, birth, 0).is_err() {
+        lost(Loss::Births);
+    }
+}
+
+/// Removes the birth of `key`: its process has ended. It is in both maps if two threads
+/// were given the number at once.
+#[inline(always)]
+pub fn forget(key: BirthKey) {
+    near::free(key);
+    let _ = BIRTHS.remove(key);
 }
 
 /// Marks the birth of `key` as released now and counts its lifetime; `None`
@@ -83,7 +130,9 @@ pub fn finish(birth: *mut Birth, at_ns: u64) {
     unsafe {
         let born = (*birth).at_ns;
         (*birth).at_ns = 0;
-        count_closed((*birth).slot, (*birth).kind, at_ns.saturating_sub(born));
+        // Which is never negative, but where two processors' clocks are not quite the same.
+        let lifetime = (at_ns.wrapping_sub(born) as i64).max(0) as u64;
+        count_closed((*birth).slot, (*birth).kind, lifetime);
     }
 }
 

@@ -13,6 +13,7 @@ mod copies;
 mod filekind;
 mod kernel;
 mod maps;
+mod near;
 mod probe {
     mod asynctask;
     mod census;

@@ -1,9 +1,9 @@
 //! The maps, and why each is what it is.
 
-use core::arch::asm;
+use core::{arch::asm, mem::offset_of};
 
 use aya_ebpf::{
-    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    bindings::{BPF_F_MMAPABLE, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     btf_maps::StackTrace,
     macros::{btf_map, map},
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
@@ -11,17 +11,17 @@ use aya_ebpf::{
 use leakwatch_common::{
     AsyncCounts, AsyncTask, AsyncTaskKey, AsyncTypeKey, Birth, BirthKey, CENSUS_PATH_MAX,
     CHOSEN_WORDS, CensusHeader, CopyKey, CopyTurn, Flow, KernelKind, LIFETIME_BUCKETS, Loss,
-    MAX_SLOTS, ProcessEntry, Settings, TaskRecord,
+    MAX_SLOTS, NEAR_PLACES, NearBirth, ProcessEntry, Settings, TaskRecord,
 };
 
 /// What the agent tells all programs. An array of one, for its lookup is inlined.
 #[map]
 pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 
-/// Acquisitions, by number. Not LRU: an LRU map would drop the oldest, which
-/// are the leaks. Preallocated: an allocation per open would cost more than the
-/// probe. A birth that finds no room is counted, and the census still finds the
-/// descriptor.
+/// Acquisitions, by number, of those that found no place in [`NEAR`]. Not LRU: an
+/// LRU map would drop the oldest, which are the leaks. Preallocated: an allocation
+/// per open would cost more than the probe. A birth that finds no room is counted,
+/// and the census still finds the descriptor.
 ///
 /// A release does not delete the entry but marks it (`at_ns` 0), and the next
 /// acquisition of the number writes over it: the common pair of open and close
@@ -29,6 +29,12 @@ pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 /// process go when it exits.
 #[map]
 pub static BIRTHS: HashMap<BirthKey, Birth> = HashMap::with_max_entries(131_072, 0);
+
+/// Births, too, and most of them: a number that is alone in wanting its place has it here
+/// (`near.rs`). An array, for its look-up is inlined: a fifth of what the hash takes. The
+/// agent reads it as memory, not by a system call for each place.
+#[map]
+pub static NEAR: Array<NearBirth> = Array::with_max_entries(NEAR_PLACES, BPF_F_MMAPABLE);
 
 /// What the agent says about a process. Inherited over fork in the kernel, so
 /// that short-lived children count for their unit.
@@ -117,7 +123,7 @@ pub fn chosen(tgid: u32) -> bool {
 #[inline(always)]
 pub fn lost(what: Loss) {
     if let Some(n) = LOSSES.get_ptr_mut(what as u32) {
-        add(n, 1);
+        add::<0>(n, 1);
     }
 }
 
@@ -156,19 +162,11 @@ pub fn process(tgid: u32) -> Option<ProcessEntry> {
     })
 }
 
-/// The entry of a birth that is not released.
-#[inline(always)]
-pub fn living(key: BirthKey) -> Option<*mut Birth> {
-    // SAFETY: a map value of this type.
-    BIRTHS.get_ptr_mut(key).filter(|b| unsafe { (**b).at_ns } != 0)
-}
-
 /// Counts an acquisition.
 #[inline(always)]
 pub fn count_opened(slot: u16, kind: u16) {
     if let Some(flow) = flow(slot, kind) {
-        // SAFETY: `flow` points at a map value.
-        add(unsafe { &raw mut (*flow).opened }, 1);
+        add::<{ offset_of!(Flow, opened) }>(flow.cast(), 1);
     }
 }
 
@@ -176,37 +174,59 @@ pub fn count_opened(slot: u16, kind: u16) {
 #[inline(always)]
 pub fn count_closed(slot: u16, kind: u16, lifetime: u64) {
     let Some(flow) = flow(slot, kind) else { return };
-    let bucket = log2_bucket(lifetime / 1000);
-    // SAFETY: `flow` points at a map value; the bucket is bounded.
-    unsafe {
-        add(&raw mut (*flow).closed, 1);
-        add(&raw mut (*flow).lifetime_ns, lifetime);
-        add((&raw mut (*flow).buckets).cast::<u64>().add(bucket), 1);
-    }
+    let us = lifetime / 1000;
+    // Most that is opened is closed again at once.
+    let bucket = if us < SHORT.len() as u64 {
+        let mut at = us as usize;
+        // What the compiler knows of the quotient, the verifier does not.
+        // SAFETY: changes nothing, and so stays inside.
+        unsafe {
+            asm!("{0} &= 63", inout(reg) at);
+            usize::from(SHORT.as_ptr().add(at).read_volatile())
+        }
+    } else {
+        log2_bucket(us)
+    };
+    let bucket = if bucket < LIFETIME_BUCKETS { bucket } else { LIFETIME_BUCKETS - 1 };
+    let flow: *mut u64 = flow.cast();
+    add::<{ offset_of!(Flow, closed) }>(flow, 1);
+    add::<{ offset_of!(Flow, lifetime_ns) }>(flow, lifetime);
+    add::<{ offset_of!(Flow, buckets) }>(flow.wrapping_add(bucket), 1);
 }
 
 /// Counts a release whose time nobody knows.
 #[inline(always)]
 pub fn count_unseen(slot: u16, kind: u16) {
     if let Some(flow) = flow(slot, kind) {
-        // SAFETY: `flow` points at a map value.
-        add(unsafe { &raw mut (*flow).closed }, 1);
+        add::<{ offset_of!(Flow, closed) }>(flow.cast(), 1);
     }
 }
 
 #[inline(always)]
 fn flow(slot: u16, kind: u16) -> Option<*mut Flow> {
-    FLOWS.get_ptr_mut(u32::from(slot) * KernelKind::COUNT + u32::from(kind & 15))
+    FLOWS.get_ptr_mut(u32::from(slot) * KernelKind::COUNT + u32::from(kind))
 }
 
-/// Adds to a counter in a map.
+/// Adds to a counter in a map, `AT` bytes behind `start`.
 #[inline(always)]
-pub fn add(counter: *mut u64, n: u64) {
+pub fn add<const AT: usize>(start: *mut u64, n: u64) {
     // Core has no atomic addition for this target, for its first processor version
     // cannot return the old value; this instruction, which does not, it has.
     // SAFETY: aligned, inside a map value, which outlives the run.
-    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) n) };
+    unsafe { asm!("lock *(u64 *)({0} + {2}) += {1}", in(reg) start, in(reg) n, const AT) };
 }
+
+/// [`log2_bucket`] of what is small, worked out.
+#[unsafe(no_mangle)]
+static SHORT: [u8; 64] = {
+    let mut buckets = [0; 64];
+    let mut v = 1;
+    while v < buckets.len() {
+        buckets[v] = (usize::BITS - v.leading_zeros()) as u8;
+        v += 1;
+    }
+    buckets
+};
 
 /// Position of the highest bit, plus one: bucket `i` is below `2^i`.
 ///
@@ -227,6 +247,5 @@ fn log2_bucket(mut v: u64) -> usize {
     step(0xf, 2);
     step(0x3, 1);
     step(0x1, 0);
-    let bucket = (bucket + v) as usize;
-    if bucket >= LIFETIME_BUCKETS { LIFETIME_BUCKETS - 1 } else { bucket }
+    (bucket + v) as usize
 }

@@ -51,7 +51,7 @@ fn counts_are_exact_losses_are_counted_and_verdicts_say_so() {
     if need_root().is_none() {
         return;
     }
-    let sizes = "LEAKWATCH_MAP_ENTRIES=BIRTHS=64,STACKS=16,TASKS=4096,PROCESSES=16";
+    let sizes = "LEAKWATCH_MAP_ENTRIES=NEAR=1,BIRTHS=64,STACKS=16,TASKS=4096,PROCESSES=16";
     let agent = Plan::new(config()).under(&["env", sizes]).start();
     let works = agent.metrics().sum("leakwatch_source_state", &[("source", "fd_probes")]);
     assert_eq!(works, Some(1.0), "the programs load with small maps: {}", agent.log());

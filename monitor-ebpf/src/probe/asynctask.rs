@@ -58,13 +58,13 @@ pub fn tokio_complete(ctx: ProbeContext) -> u32 {
                 && let Some(counts) = counts(vtable)
             {
                 // SAFETY: `counts` points at a map value.
-                add(unsafe { &raw mut (*counts).ended }, 1);
+                add::<0>(unsafe { &raw mut (*counts).ended }, 1);
             }
         }
         None => {
             if let Some(counts) = user(header + HEADER_VTABLE as u64).and_then(counts) {
                 // SAFETY: as above.
-                add(unsafe { &raw mut (*counts).unseen }, 1);
+                add::<0>(unsafe { &raw mut (*counts).unseen }, 1);
             }
         }
     }
@@ -85,14 +85,14 @@ fn begin(header: u64) {
         let old = unsafe { (*old).vtable };
         if let Some(counts) = self::counts(old) {
             // SAFETY: as above.
-            add(unsafe { &raw mut (*counts).ended }, 1);
+            add::<0>(unsafe { &raw mut (*counts).ended }, 1);
         }
         if TOKIO_TASKS.insert(key, new, 0).is_err() {
             return lost(Loss::AsyncTasks);
         }
     }
     // SAFETY: `counts` points at a map value.
-    add(unsafe { &raw mut (*counts).spawned }, 1);
+    add::<0>(unsafe { &raw mut (*counts).spawned }, 1);
 }
 
 #[inline(always)]

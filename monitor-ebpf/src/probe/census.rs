@@ -19,8 +19,9 @@ use leakwatch_common::{
 };
 
 use crate::{
+    births::known,
     kernel::{IterMeta, off, probed, typed},
-    maps::{BIRTHS, CensusRecord, PATH_SETS, PATHS, PathSet, SCRATCH, chosen, settings},
+    maps::{CensusRecord, PATH_SETS, PATHS, PathSet, SCRATCH, chosen, settings},
 };
 
 /// `struct bpf_iter__task_file` of `kernel/bpf/task_iter.c`. Its layout is part
@@ -108,7 +109,7 @@ unsafe fn try_census<const NAMED: bool>(ctx: *mut TaskFile) -> Option<()> {
             path_len: 0,
         };
         if settings.births != 0
-            && let Some(birth) = BIRTHS.get_ptr(BirthKey { tgid, fd })
+            && let Some(birth) = known(BirthKey { tgid, fd })
         {
             (*header).birth_ns = (*birth).at_ns;
             (*header).birth_stack = (*birth).stack;

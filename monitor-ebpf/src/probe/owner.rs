@@ -6,9 +6,9 @@ use leakwatch_common::{
 };
 
 use crate::{
-    births::{Place, remember},
+    births::{Place, known, living, remember, repeat},
     kernel::current,
-    maps::{BIRTHS, PROCESSES, count_opened, living, settings},
+    maps::{PROCESSES, count_opened, settings},
 };
 
 /// The kind of what has no name of its own.
@@ -26,7 +26,14 @@ pub fn acquire<C: StackIdContext>(ctx: &C, fd: u32, kind: u16) {
     let (tgid, tid) = current();
     let key = BirthKey { tgid, fd };
     let generation = settings.generation as u16;
-    let known = BIRTHS.get_ptr_mut(key);
+    let known = known(key);
+    if let Some(birth) = known
+        && settings.stacks_sample == 0
+        && let Some(slot) = repeat(birth, tid, kind, generation)
+    {
+        count_opened(slot, kind);
+        return;
+    }
     // Plain values, set in place: verifiers before 6.x refuse what the compiler
     // makes of an `Option` of several fields.
     let mut place = Place { tid, slot: SLOT_OTHER, flags: 0, generation };

@@ -25,9 +25,9 @@ use super::{
     passed,
 };
 use crate::{
-    births::{finish, release},
+    births::{finish, living, release},
     kernel::{ROLES, WALK, constant, current, now_ns, off, typed},
-    maps::{living, lost},
+    maps::lost,
     table::Table,
 };
 

@@ -18,10 +18,10 @@ use leakwatch_common::{BirthKey, Loss};
 
 use super::owner::acquire;
 use crate::{
-    births::{finish, release},
+    births::{finish, living, release},
     filekind::kind_of_file,
     kernel::{current, now_ns},
-    maps::{living, lost},
+    maps::lost,
     table::Table,
 };
 

@@ -16,9 +16,9 @@ use leakwatch_common::{
 };
 
 use crate::{
-    births::{Place, finish, remember},
+    births::{Place, finish, forget, living, remember},
     kernel::{current, now_ns, off, typed},
-    maps::{BIRTHS, PROCESSES, count_closed, count_opened, living, lost, process, send, settings},
+    maps::{BIRTHS, PROCESSES, count_closed, count_opened, lost, process, send, settings},
 };
 
 const THREAD: u16 = KernelKind::Thread as u16;
@@ -172,7 +172,7 @@ fn forget_births(tgid: u32, end: u32, at_ns: u64) {
         if let Some(birth) = living(key) {
             finish(birth, at_ns);
         }
-        let _ = BIRTHS.remove(key);
+        forget(key);
     }
 }
 

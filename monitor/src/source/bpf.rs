@@ -4,19 +4,22 @@
 //! and the fd probes. A refusal of one is a reason kept for `doctor`, not an
 //! error.
 
+mod births;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf, StackTraceMap};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf, StackTraceMap};
 use aya::programs::fentry::FEntryLink;
 use aya::programs::links::LinkError;
 use aya::programs::tp_btf::BtfTracePointLink;
 use aya::programs::{BtfTracePoint, FEntry, Iter, Program};
 use aya::{Btf, Ebpf};
-use leakwatch_common::{Birth, BirthKey, Flow, Offsets, PATH_EPOCHS, ProcessEntry, Settings};
+use leakwatch_common::{Flow, Offsets, PATH_EPOCHS, ProcessEntry, Settings};
 
+use self::births::Births;
 use super::costs::Runs;
 use super::fdprobes::FdProbes;
 use super::object::{load_walking, program, statistics};
@@ -59,7 +62,7 @@ pub struct Bpf {
     ebpf: Ebpf,
     btf: Btf,
     /// Acquisitions not released.
-    pub births: HashMap<MapData, BirthKey, Birth>,
+    pub births: Births,
     /// What the programs know of processes.
     pub processes: HashMap<MapData, u32, ProcessEntry>,
     /// Counters per (slot, kind).
@@ -117,7 +120,8 @@ impl Bpf {
         let mut take = |name: &'static str| ebpf.take_map(name).ok_or(BpfError::Missing(name));
         let settings = Array::try_from(take("SETTINGS")?)?;
         let chosen = Array::try_from(take("CHOSEN")?)?;
-        let births = HashMap::try_from(take("BIRTHS")?)?;
+        let Map::Array(near) = take("NEAR")? else { return Err(BpfError::Missing("NEAR")) };
+        let births = Births::new(near, HashMap::try_from(take("BIRTHS")?)?)?;
         let processes = HashMap::try_from(take("PROCESSES")?)?;
         let flows = PerCpuArray::try_from(take("FLOWS")?)?;
         let losses = PerCpuArray::try_from(take("LOSSES")?)?;
@@ -398,10 +402,7 @@ impl Bpf {
         // Dropping a link detaches; the verified program stays ready.
         self.fd_links.clear();
         self.set(|s| s.births = 0);
-        let keys: Vec<BirthKey> = self.births.keys().filter_map(Result::ok).collect();
-        for key in keys {
-            let _ = self.births.remove(&key);
-        }
+        self.births.clear();
     }
 
     /// The set of fd probes that is loaded.

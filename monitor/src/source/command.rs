@@ -88,7 +88,7 @@ impl Probes {
         // Else there is no room for more.
         self.copied.take(copies::drain(&mut self.bpf));
         for sample in held {
-            let birth = self.bpf.births.get(&BirthKey { tgid: pid, fd: sample.fd }, 0).ok();
+            let birth = self.bpf.births.get(&BirthKey { tgid: pid, fd: sample.fd });
             sample.birth = birth.filter(|b| b.at_ns > 0).map(|b| FdBirth {
                 at: Boottime(b.at_ns),
                 tid: b.tid,
@@ -164,7 +164,10 @@ impl Probes {
         // What is not there, cannot be removed.
         let _ = self.bpf.processes.remove(&pid);
         for fd in 0..end.min(NUMBERS) {
-            let _ = self.bpf.births.remove(&BirthKey { tgid: pid, fd });
+            let key = BirthKey { tgid: pid, fd };
+            if let Some(birth) = self.bpf.births.get(&key) {
+                self.bpf.births.forget(&key, &birth);
+            }
         }
     }
 

@@ -137,7 +137,7 @@ impl Flows {
         let stale: Vec<BirthKey> = bpf
             .births
             .keys()
-            .filter_map(Result::ok)
+            .into_iter()
             .filter(|k| k.fd & leakwatch_common::THREAD_KEY == 0)
             .filter(|k| match open.get(&k.tgid) {
                 Some(FdTable::Full(fds)) => fds.binary_search_by_key(&k.fd, |f| f.fd).is_err(),
@@ -147,12 +147,18 @@ impl Flows {
             .collect();
         let mut removed = 0;
         for key in stale {
-            let Ok(birth) = bpf.births.get(&key, 0) else { continue };
+            let Some(birth) = bpf.births.get(&key) else { continue };
             // Opened while the census ran: it may just have missed it.
-            if birth.at_ns >= seen.began.0 || bpf.births.remove(&key).is_err() {
+            if birth.at_ns >= seen.began.0 {
                 continue;
             }
-            if birth.at_ns == 0 {
+            let alive = open.contains_key(&key.tgid);
+            let gone = if alive {
+                bpf.births.release(&key, &birth)
+            } else {
+                bpf.births.forget(&key, &birth)
+            };
+            if !gone || birth.at_ns == 0 {
                 continue;
             }
             removed += 1;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use leakwatch::detection::verdict::State;
-use leakwatch_common::{Birth, BirthKey, ProcessEntry};
+use leakwatch_common::{Birth, BirthKey, NOBODY, NearBirth, ProcessEntry};
 use leakwatch_tests::agent::Agent;
 use leakwatch_tests::{maps, procfs};
 
@@ -108,8 +108,10 @@ impl Course {
         self.note(MEMORY, at, resident_kib(pid));
         // Walking a map takes a while: not at every look.
         if self.looks.is_multiple_of(10) {
+            let near =
+                maps::array::<NearBirth>(pid, "NEAR").iter().filter(|p| p.key != NOBODY).count();
             let births = maps::population::<BirthKey, Birth>(pid, "BIRTHS");
-            self.note(BIRTHS, at, births.map(|n| n as f64));
+            self.note(BIRTHS, at, births.map(|n| (near + n) as f64));
             let processes = maps::population::<u32, ProcessEntry>(pid, "PROCESSES");
             self.note(PROCESSES, at, processes.map(|n| n as f64));
         }

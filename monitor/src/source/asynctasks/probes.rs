@@ -42,8 +42,9 @@ impl Births {
 }
 
 /// Maps of the object that these programs do not use: as small as may be.
-const OTHERS: [(&str, u32); 7] = [
+const OTHERS: [(&str, u32); 8] = [
     ("BIRTHS", 1),
+    ("NEAR", 1),
     ("PROCESSES", 1),
     ("FLOWS", 1),
     ("STACKS", 1),

@@ -25,7 +25,7 @@ use super::{
     passed,
 };
 use crate::{
-    births::{finish, living, release},
+    births::{finish, living, release, release_number},
     kernel::{ROLES, WALK, constant, current, now_ns, off, typed},
     maps::lost,
     table::Table,
@@ -201,10 +201,8 @@ fn try_close_range(ctx: &BtfTracePointContext, ret: i64) -> Option<()> {
         if fd > last || fd < first {
             return Some(());
         }
-        if let Some(birth) = living(BirthKey { tgid, fd })
-            && !table.is_open(fd)
-        {
-            finish(birth, at_ns);
+        if !table.is_open(fd) {
+            release_number(tgid, fd, at_ns);
         }
     }
     if last.wrapping_sub(first) >= CLOSE_RANGE_MOST {

@@ -18,7 +18,7 @@ use leakwatch_common::{BirthKey, Loss};
 
 use super::owner::acquire;
 use crate::{
-    births::{finish, living, release},
+    births::{release, release_number},
     filekind::kind_of_file,
     kernel::{current, now_ns},
     maps::lost,
@@ -79,10 +79,8 @@ fn try_exec(ctx: &FEntryContext) -> Option<()> {
             continue;
         }
         for bit in 0..64 {
-            if set >> bit & 1 != 0
-                && let Some(birth) = living(BirthKey { tgid, fd: word * 64 + bit })
-            {
-                finish(birth, at_ns);
+            if set >> bit & 1 != 0 {
+                release_number(tgid, word * 64 + bit, at_ns);
             }
         }
     }

@@ -16,7 +16,7 @@ use leakwatch_common::{
 };
 
 use crate::{
-    births::{Place, finish, forget, living, remember},
+    births::{Place, forget_number, remember},
     kernel::{current, now_ns, off, typed},
     maps::{BIRTHS, PROCESSES, count_closed, count_opened, lost, process, send, settings},
 };
@@ -168,11 +168,7 @@ fn forget_births(tgid: u32, end: u32, at_ns: u64) {
         if fd >= end {
             return;
         }
-        let key = BirthKey { tgid, fd };
-        if let Some(birth) = living(key) {
-            finish(birth, at_ns);
-        }
-        forget(key);
+        forget_number(tgid, fd, at_ns);
     }
 }
 

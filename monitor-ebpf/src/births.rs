@@ -15,7 +15,7 @@ const EEXIST: i32 = -17;
 
 /// Whose an acquisition is, and how it is to be remembered.
 #[derive(Clone, Copy)]
-pub struct Place {
+pub struct Owner {
     /// Thread that acquires.
     pub tid: u32,
     /// Unit slot.
@@ -36,7 +36,7 @@ pub fn remember<C: StackIdContext>(
     ctx: &C,
     key: BirthKey,
     entry: Option<*mut Birth>,
-    place: Place,
+    owner: Owner,
     kind: u16,
     wanted: bool,
 ) {
@@ -46,11 +46,11 @@ pub fn remember<C: StackIdContext>(
     let birth = || Birth {
         at_ns,
         stack,
-        tid: place.tid,
-        slot: place.slot,
+        tid: owner.tid,
+        slot: owner.slot,
         kind,
-        flags: place.flags,
-        generation: place.generation,
+        flags: owner.flags,
+        generation: owner.generation,
     };
     match entry {
         // SAFETY: a map value of this type.
@@ -62,7 +62,7 @@ pub fn remember<C: StackIdContext>(
         },
         None => insert(key, &birth()),
     }
-    if place.flags & process_flags::COPIES != 0 {
+    if owner.flags & process_flags::COPIES != 0 {
         copy(key.tgid, key.fd, at_ns, stack);
     }
 }
@@ -106,50 +106,62 @@ fn insert(key: BirthKey, birth: &Birth) {
     }
 }
 
-/// Marks the birth of a number as released at `at_ns`, if it lives. For loops: the verifier
-/// looks at a global function once (Linux 5.6), not in each of their rounds.
+/// Marks the birth of a number as released at `at_ns`, if it lived then: one that is later
+/// is of who was given the number next. For loops: the verifier looks at a global function
+/// once (Linux 5.6), not in each of their rounds.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn release_number(tgid: u32, fd: u32, at_ns: u64) -> i32 {
-    if let Some(birth) = living(BirthKey { tgid, fd }) {
-        finish(birth, at_ns);
+    if let Some(birth) = known(BirthKey { tgid, fd })
+        // SAFETY: a map value of this type.
+        && unsafe { (*birth).at_ns } <= at_ns
+    {
+        finish(birth, || at_ns);
     }
     0
 }
 
-/// The same for a process that has ended, and removes the birth. It is in both maps if two
-/// threads were given the number at once.
+/// The same for a process that has ended, whenever it was born, and removes the birth. It is
+/// in both maps if two threads were given the number at once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn forget_number(tgid: u32, fd: u32, at_ns: u64) -> i32 {
     let key = BirthKey { tgid, fd };
-    if let Some(birth) = living(key) {
-        finish(birth, at_ns);
+    if let Some(birth) = near::find(key) {
+        finish(birth, || at_ns);
+        near::free(birth);
     }
-    near::free(key);
-    let _ = BIRTHS.remove(key);
+    if let Some(birth) = BIRTHS.get_ptr_mut(key) {
+        finish(birth, || at_ns);
+        let _ = BIRTHS.remove(key);
+    }
     0
 }
 
-/// Marks the birth of `key` as released now and counts its lifetime; `None`
-/// where there was none. Two closes of one number that race are a fault of
-/// their program; the second finds the mark.
+/// Marks the birth of `key` as released now and counts its lifetime; nothing where there
+/// is none.
 #[inline(always)]
-pub fn release(key: BirthKey) -> Option<()> {
-    finish(living(key)?, now_ns());
-    Some(())
+pub fn release(key: BirthKey) {
+    if let Some(birth) = known(key) {
+        finish(birth, now_ns);
+    }
 }
 
-/// Marks a living birth as released at `at_ns`.
+/// Marks a birth as released at `at_ns()`, if it is not yet. Two closes of one number that
+/// race are a fault of their program; the second finds the mark.
 #[inline(always)]
-pub fn finish(birth: *mut Birth, at_ns: u64) {
-    // SAFETY: a map value of this type.
+pub fn finish(birth: *mut Birth, at_ns: impl FnOnce() -> u64) {
+    // SAFETY: a map value of this type. What it says of itself is read before the mark,
+    // after which the next birth may write over it.
     unsafe {
-        let born = (*birth).at_ns;
+        let Birth { at_ns: born, slot, kind, .. } = *birth;
+        if born == 0 {
+            return;
+        }
         (*birth).at_ns = 0;
         // Which is never negative, but where two processors' clocks are not quite the same.
-        let lifetime = (at_ns.wrapping_sub(born) as i64).max(0) as u64;
-        count_closed((*birth).slot, (*birth).kind, lifetime);
+        let lifetime = (at_ns().wrapping_sub(born) as i64).max(0) as u64;
+        count_closed(slot, kind, lifetime);
     }
 }
 

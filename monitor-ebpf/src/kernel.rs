@@ -24,6 +24,12 @@ pub static ROLES: [u32; MAX_SYSCALLS as usize] = [0; MAX_SYSCALLS as usize];
 #[unsafe(no_mangle)]
 pub static WALK: u32 = u32::MAX;
 
+/// 1 where an atomic addition of a program is a barrier, too, as it is on x86. On arm64 it is
+/// `stadd`, which is none (`arch/arm64/net/bpf_jit_comp.c: emit_lse_atomic`), unless it
+/// returns the old value, as it cannot before Linux 5.12.
+#[unsafe(no_mangle)]
+pub static ADDITION_ORDERS: u32 = 0;
+
 /// One offset. The read is volatile, else the compiler would fold the zeros
 /// of the static into the program. The verifier sees the frozen value, which
 /// is what lets it check a load through a typed kernel pointer.

@@ -2,8 +2,11 @@
 //!
 //! A place is free, or taken by one key until its process exits: a release marks the birth
 //! and leaves the key. So the common open, whose number its process had before, writes over
-//! what nobody else writes, and only a number that is new has to win its place. Whom the
+//! what no other process writes, and only a number that is new has to win its place. Whom the
 //! place is refused goes to the hash.
+//!
+//! The exit probe frees the places of the first numbers; the agent's sweep those of a process
+//! that is gone, and it marks births whose release was unseen.
 
 use core::{
     mem::offset_of,
@@ -13,7 +16,10 @@ use core::{
 
 use leakwatch_common::{Birth, BirthKey, NOBODY, NearBirth};
 
-use crate::maps::{NEAR, add};
+use crate::{
+    kernel::{ADDITION_ORDERS, constant},
+    maps::{NEAR, add},
+};
 
 const CLAIMS: usize = offset_of!(NearBirth, claims);
 
@@ -30,8 +36,12 @@ pub fn find(key: BirthKey) -> Option<*mut Birth> {
 /// Two processors may want it at once. Linux 5.10 has no compare-and-exchange for
 /// programs, but an addition that is atomic: who adds itself to the claims and then reads
 /// no other's is alone, for whoever adds later reads two. If both read two, both go.
+/// Where that addition orders nothing, nobody is let in.
 #[inline(always)]
 pub fn put(key: BirthKey, birth: &Birth) -> bool {
+    if constant(&ADDITION_ORDERS) == 0 {
+        return false;
+    }
     let Some(near) = NEAR.get_ptr_mut(key.place()) else { return false };
     // SAFETY: a map value of this type, and of it only what a claim protects is written.
     unsafe {
@@ -52,16 +62,14 @@ pub fn put(key: BirthKey, birth: &Birth) -> bool {
     }
 }
 
-/// Frees the place of `key`, if it has it.
+/// Frees the place of `birth`, which [`find`] has found: its process has ended.
 #[inline(always)]
-pub fn free(key: BirthKey) {
-    let Some(near) = NEAR.get_ptr_mut(key.place()) else { return };
-    // SAFETY: a map value of this type.
+pub fn free(birth: *mut Birth) {
+    // SAFETY: the birth is that of a `NearBirth`, a map value.
     unsafe {
-        if (*near).key == key.word() {
-            (*near).birth.at_ns = 0;
-            compiler_fence(Ordering::SeqCst);
-            write_volatile(&raw mut (*near).key, NOBODY);
-        }
+        (*birth).at_ns = 0;
+        compiler_fence(Ordering::SeqCst);
+        let near = birth.byte_sub(offset_of!(NearBirth, birth)).cast::<NearBirth>();
+        write_volatile(&raw mut (*near).key, NOBODY);
     }
 }

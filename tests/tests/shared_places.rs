@@ -80,7 +80,9 @@ fn processes_that_want_the_same_places_are_counted_each() {
     let mut all_far = 0;
     for pid in [first.pid(), second.pid()] {
         let (near, far) = (places(pid), far(pid));
-        assert!(near > 0 && near + far >= COUNT as usize, "{near} and {far}");
+        // Who wants the array, must be able to dispute: nobody is in there on arm64.
+        assert_eq!(near > 0, cfg!(target_arch = "x86_64"), "{near} and {far}");
+        assert!(near + far >= COUNT as usize, "{near} and {far}");
         all_far += far;
     }
     assert!(all_far >= (COUNT - CLOSE) as usize, "only {all_far} found no place");

@@ -6,7 +6,7 @@ use leakwatch_common::{
 };
 
 use crate::{
-    births::{Place, known, living, remember, repeat},
+    births::{Owner, known, living, remember, repeat},
     kernel::current,
     maps::{PROCESSES, count_opened, settings},
 };
@@ -36,13 +36,13 @@ pub fn acquire<C: StackIdContext>(ctx: &C, fd: u32, kind: u16) {
     }
     // Plain values, set in place: verifiers before 6.x refuse what the compiler
     // makes of an `Option` of several fields.
-    let mut place = Place { tid, slot: SLOT_OTHER, flags: 0, generation };
+    let mut owner = Owner { tid, slot: SLOT_OTHER, flags: 0, generation };
     let mut placed = false;
     if let Some(birth) = known {
         // SAFETY: a map value of this type.
         unsafe {
             if (*birth).generation == generation {
-                (place.slot, place.flags) = ((*birth).slot, (*birth).flags);
+                (owner.slot, owner.flags) = ((*birth).slot, (*birth).flags);
                 placed = true;
             }
         }
@@ -55,17 +55,17 @@ pub fn acquire<C: StackIdContext>(ctx: &C, fd: u32, kind: u16) {
             // low at worst, and the agent's sweep takes the rest.
             unsafe {
                 (*entry).fd_end |= fd.wrapping_add(1);
-                (place.slot, place.flags) = ((*entry).slot, (*entry).flags);
+                (owner.slot, owner.flags) = ((*entry).slot, (*entry).flags);
             }
         }
         if settings.stacks_all != 0 {
-            place.flags |= process_flags::STACKS;
+            owner.flags |= process_flags::STACKS;
         }
     }
     let wanted =
-        place.flags & process_flags::STACKS != 0 || settings.stacks_sample != 0 && in_the_sample();
-    remember(ctx, key, known, place, kind, wanted);
-    count_opened(place.slot, kind);
+        owner.flags & process_flags::STACKS != 0 || settings.stacks_sample != 0 && in_the_sample();
+    remember(ctx, key, known, owner, kind, wanted);
+    count_opened(owner.slot, kind);
 }
 
 /// Chance takes this one for the sample. Not a counter: programs that open in a

@@ -127,7 +127,7 @@ fn try_open(ctx: &BtfTracePointContext, ret: i64, role: Role) -> Option<()> {
             let from = arg(ctx, 0) as u32;
             if from != fd {
                 let kind = kind_of(from);
-                let _ = release(BirthKey { tgid: current().0, fd });
+                release(BirthKey { tgid: current().0, fd });
                 acquire(ctx, fd, kind);
             }
         }
@@ -179,7 +179,7 @@ fn try_close(ctx: &BtfTracePointContext, ret: i64) -> Option<()> {
     if unsafe { (*birth).tid } != tid && of_current().is_some_and(|t| t.is_open(fd)) {
         return None;
     }
-    finish(birth, now_ns());
+    finish(birth, now_ns);
     Some(())
 }
 

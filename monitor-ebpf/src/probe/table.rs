@@ -47,7 +47,7 @@ pub fn table_replace(ctx: FEntryContext) -> i32 {
     let fd = ctx.arg(2);
     // SAFETY: argument 1 is a typed `struct file`.
     let kind = unsafe { kind_of_file(ctx.arg(1)) };
-    let _ = release(BirthKey { tgid: current().0, fd });
+    release(BirthKey { tgid: current().0, fd });
     acquire(&ctx, fd, kind);
     0
 }
@@ -56,7 +56,7 @@ pub fn table_replace(ctx: FEntryContext) -> i32 {
 /// `pick_file` has the same arguments. For close and, once per number, close_range.
 #[fentry(function = "file_close_fd_locked")]
 pub fn table_release(ctx: FEntryContext) -> i32 {
-    let _ = release(BirthKey { tgid: current().0, fd: ctx.arg(1) });
+    release(BirthKey { tgid: current().0, fd: ctx.arg(1) });
     0
 }
 

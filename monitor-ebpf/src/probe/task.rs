@@ -16,7 +16,7 @@ use leakwatch_common::{
 };
 
 use crate::{
-    births::{Place, forget_number, remember},
+    births::{Owner, forget_number, remember},
     kernel::{current, now_ns, off, typed},
     maps::{BIRTHS, PROCESSES, count_closed, count_opened, lost, process, send, settings},
 };
@@ -66,8 +66,8 @@ unsafe fn try_fork(ctx: &BtfTracePointContext) {
             if wants_stack(Some(entry)) {
                 let key = BirthKey { tgid, fd: THREAD_KEY | tid };
                 let flags = process_flags::STACKS;
-                let place = Place { tid: current().1, slot, flags, generation: 0 };
-                remember(ctx, key, None, place, THREAD, true);
+                let owner = Owner { tid: current().1, slot, flags, generation: 0 };
+                remember(ctx, key, None, owner, THREAD, true);
             }
             return;
         }

@@ -40,6 +40,8 @@ pub struct Flows {
     told: HashMap<u32, (ProcessId, ProcessEntry)>,
     /// Releases that no probe saw, by (slot, kind): close-on-exec and exit.
     swept: HashMap<(u16, u16), (u64, Lifetimes)>,
+    /// Processes that have births and were not in the census of the last sweep.
+    missed: HashSet<u32>,
     /// What a slot's earlier unit left in the counters, by (slot, kind).
     left: HashMap<(u16, u16), Flow>,
 }
@@ -51,6 +53,7 @@ impl Flows {
             slots: Slots::new(),
             told: HashMap::new(),
             swept: HashMap::new(),
+            missed: HashSet::new(),
             left: HashMap::new(),
         }
     }
@@ -124,7 +127,8 @@ impl Flows {
 
     /// Removes births whose descriptor the census did not find: released by
     /// close-on-exec or unseen, or left by a process with so many that the exit
-    /// probe did not reach them. `exits` says when a process ended.
+    /// probe did not reach them. `exits` says when a process ended. One that is not in the
+    /// census may be younger than it: only who was not in the last one either is gone.
     pub fn sweep(
         &mut self,
         bpf: &mut Bpf,
@@ -145,6 +149,8 @@ impl Flows {
                 None => true,
             })
             .collect();
+        let missed = stale.iter().map(|key| key.tgid).filter(|tgid| !open.contains_key(tgid));
+        let missed_before = std::mem::replace(&mut self.missed, missed.collect());
         let mut removed = 0;
         for key in stale {
             let Some(birth) = bpf.births.get(&key) else { continue };
@@ -152,13 +158,13 @@ impl Flows {
             if birth.at_ns >= seen.began.0 {
                 continue;
             }
-            let alive = open.contains_key(&key.tgid);
-            let gone = if alive {
-                bpf.births.release(&key, &birth)
-            } else {
+            let ended = self.missed.contains(&key.tgid) && missed_before.contains(&key.tgid);
+            let done = if ended {
                 bpf.births.forget(&key, &birth)
+            } else {
+                bpf.births.release(&key, &birth)
             };
-            if !gone || birth.at_ns == 0 {
+            if !done || birth.at_ns == 0 {
                 continue;
             }
             removed += 1;

@@ -18,6 +18,10 @@ pub const OBJECT_VARIABLE: &str = "LEAKWATCH_BPF_OBJECT";
 static PREBUILT: &[u8] =
     aya::include_bytes_aligned!("../../../monitor-ebpf/prebuilt/leakwatch.bpf.o");
 
+/// An atomic addition of a program is also a barrier, so that programs may dispute over the
+/// places of `NEAR`. Else all births are in `BIRTHS`.
+const ADDITION_ORDERS: bool = cfg!(target_arch = "x86_64");
+
 /// What went wrong before any program could be tried.
 #[derive(Debug, thiserror::Error)]
 pub enum BpfError {
@@ -85,11 +89,15 @@ pub(super) fn load_walking(
     for (map, entries) in sizes {
         loader.map_max_entries(map, *entries);
     }
+    if !ADDITION_ORDERS {
+        loader.map_max_entries("NEAR", 1);
+    }
     Ok(loader
         .btf(Some(btf))
         .override_global("OFFSETS", offsets, true)
         .override_global("ROLES", roles.as_slice(), true)
         .override_global("WALK", &walk, true)
+        .override_global("ADDITION_ORDERS", &u32::from(ADDITION_ORDERS), true)
         .load(&object)?)
 }
 

@@ -4,7 +4,7 @@
 //! counts exact, losses counted. With the real sizes that would take a host of a
 //! hundred thousand descriptors.
 
-/// `LEAKWATCH_MAP_ENTRIES="BIRTHS=64,STACKS=16,TASKS=4096,PROCESSES=64"`: entries
+/// `LEAKWATCH_MAP_ENTRIES="NEAR=1,BIRTHS=64,STACKS=16,TASKS=4096,PROCESSES=64"`: entries
 /// of these maps, and bytes of the rings `TASKS` and `COPIES`. For tests, hence no setting.
 pub const VARIABLE: &str = "LEAKWATCH_MAP_ENTRIES";
 
@@ -20,8 +20,9 @@ pub type Sizes = Vec<(&'static str, u32)>;
 /// The variable is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{VARIABLE}: {what}; write it as BIRTHS=64,STACKS=16,TASKS=4096,PROCESSES=64 (any of \
-     them, each a number from 1 to {MOST}), or unset it"
+    "{VARIABLE}: {what}; write it as BIRTHS=64,STACKS=16 with any of {}, each a number from 1 \
+     to {MOST}, or unset it",
+    MAPS.join(", ")
 )]
 pub struct SizeError {
     what: String,
